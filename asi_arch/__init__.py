@@ -1,0 +1,1 @@
+"""ASI-Arch: architecture research that runs by itself, and whose claims can be believed."""

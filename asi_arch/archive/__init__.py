@@ -1,0 +1,1 @@
+"""The only state of a study: every experiment, for ever."""

@@ -1,0 +1,110 @@
+"""What a study asks of its archive: ids that are claimed once, results that are kept for ever."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from asi_arch.records import Experiment, Kind, Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """An experiment in brief: what ranking needs, without its record being read.
+
+    fitness: None unless finished. parents: experiment ids. graph_hash: "" while unknown.
+    result: 1 for the candidate that ended first, 2 for the next, in the order in which they ended,
+        failed ones too; 0 for one that has not ended, and for baselines and references.
+    """
+
+    id: int
+    kind: Kind
+    status: Status
+    name: str = ""
+    fitness: float | None = None
+    parents: tuple[int, ...] = ()
+    graph_hash: str = ""
+    result: int = 0
+
+
+class Archive(Protocol):
+    """The memory of one study, and the one place where its processes meet.
+
+    Threads of one process share one archive; each process opens its own. Every method may be called
+    from any thread at any time. What a method has returned from is on the disk: a process killed at
+    any instant loses only what it had not recorded yet.
+
+    An experiment is *open* (`claimed`, `proposed`) until it ends (`finished`, `failed`). An open
+    experiment belongs to the archive that claimed or adopted it, as long as that archive's process
+    lives; when it ends, or the process dies, or `release` is called, it belongs to nobody. An ended
+    experiment never changes.
+    """
+
+    def claim(self, kind: Kind, at_most: int | None = None) -> int | None:
+        """Take the next id, which no other caller ever gets. Ids count up from 1 without gaps.
+
+        Args:
+            kind: what the experiment will be.
+            at_most: how many experiments of the kind the study may have, open ones included.
+
+        Returns:
+            The id of a new experiment, `claimed` and owned by this archive; None when the study has
+            `at_most` of the kind.
+        """
+        ...
+
+    def adopt(self, *kinds: Kind) -> int | None:
+        """Take the open experiment of these kinds that belongs to nobody, the lowest id first.
+
+        Returns:
+            Its id, now owned by this archive; None when there is none.
+        """
+        ...
+
+    def release(self, id: int) -> None:
+        """Give an experiment up: any process may adopt it. Nothing happens when it has ended."""
+        ...
+
+    def record(self, experiment: Experiment) -> bool:
+        """Write an experiment in one durable transaction, in place of what its id held.
+
+        Bundles of its evidence are kept once for each graph hash, and are not in the record.
+
+        Returns:
+            True when it was written; False when the id had ended already: the first end stands, so
+            recording a result twice changes nothing.
+
+        Raises:
+            KeyError: the id was never claimed.
+            ValueError: the record would not come back as it went in, such as one that holds a NaN.
+        """
+        ...
+
+    def reserve(self, graph_hash: str, stage: str, seed: int, id: int) -> int:
+        """Give the experiment that may train a graph at a stage with a seed: the first that asked.
+
+        The answer is the same for all time, so nothing is trained twice: neither by two processes at
+        once, nor after a failure.
+        """
+        ...
+
+    def get(self, id: int) -> Experiment:
+        """Give an experiment as it stands now. Raises KeyError when the id was never claimed."""
+        ...
+
+    def experiments(self, kind: Kind | None = None, status: Status | None = None) -> list[Experiment]:
+        """Give experiments in the order of ids: all, or those of one kind, one status or both.
+
+        Only what changed since the last call is read. The list is the caller's.
+        """
+        ...
+
+    def rows(self) -> list[Row]:
+        """Give all experiments in brief, in the order of ids; no record is read. The list is the caller's."""
+        ...
+
+    def bundle(self, graph_hash: str) -> str:
+        """Give the graphs of a hash as JSON text. Raises KeyError when none was recorded."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and of all open experiments that this archive owns; idempotent."""
+        ...

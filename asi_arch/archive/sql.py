@@ -1,0 +1,363 @@
+"""The archive in one SQLite file: a table of experiments, their graphs, and who may train which."""
+
+import contextlib
+import json
+import os
+import sqlite3
+import tempfile
+import threading
+import time
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import ValidationError
+from sqlalchemy.dialects.sqlite import insert
+
+from asi_arch.archive.base import Row
+from asi_arch.archive.lease import Lease, is_alive
+from asi_arch.errors import SetupError
+from asi_arch.records import Experiment, Kind, Status, from_json, text_hash, to_json
+
+SCHEMA = 1
+OPEN = ("claimed", "proposed")
+OWNERS = "owners"  # folder of leases, beside the file
+BUSY_SECONDS = 60.0
+READ_AT_ONCE = 500  # records in one query; SQLite allows 32,766 variables
+
+_tables = sa.MetaData()
+
+_facts = sa.Table(
+    "facts",
+    _tables,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+_experiments = sa.Table(
+    "experiments",
+    _tables,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False, default=""),
+    sa.Column("owner", sa.Text),
+    sa.Column("source_hash", sa.Text, nullable=False, default=""),
+    sa.Column("graph_hash", sa.Text, nullable=False, default=""),
+    sa.Column("parents", sa.Text, nullable=False, default="[]"),
+    sa.Column("fitness", sa.Float),
+    sa.Column("result", sa.Integer, unique=True),
+    sa.Column("claimed_at", sa.Float, nullable=False),
+    sa.Column("ended_at", sa.Float),
+    sa.Column("revision", sa.Integer, nullable=False, unique=True),
+    sa.Column("record", sa.Text, nullable=False),
+    sa.CheckConstraint("kind IN ('baseline', 'reference', 'candidate')"),
+    sa.CheckConstraint("status IN ('claimed', 'proposed', 'finished', 'failed')"),
+    sa.CheckConstraint("(status = 'finished') = (fitness IS NOT NULL)"),
+    sa.CheckConstraint("(status IN ('finished', 'failed')) = (ended_at IS NOT NULL)"),
+    sa.CheckConstraint("(kind = 'candidate' AND ended_at IS NOT NULL) = (result IS NOT NULL)"),
+    sa.CheckConstraint("owner IS NULL OR ended_at IS NULL"),
+    sa.Index("experiments_status", "status", "id"),
+    sa.Index("experiments_fitness", "fitness"),
+    sa.Index("experiments_graph_hash", "graph_hash"),
+)
+
+_bundles = sa.Table(
+    "bundles",
+    _tables,
+    sa.Column("graph_hash", sa.Text, primary_key=True),
+    sa.Column("bundle", sa.LargeBinary, nullable=False),
+)
+
+_reservations = sa.Table(
+    "reservations",
+    _tables,
+    sa.Column("graph_hash", sa.Text, primary_key=True),
+    sa.Column("stage", sa.Text, primary_key=True),
+    sa.Column("seed", sa.Integer, primary_key=True),
+    sa.Column("id", sa.Integer, sa.ForeignKey("experiments.id"), nullable=False),
+)
+
+_ROW = [
+    _experiments.c[name]
+    for name in ("id", "kind", "status", "name", "fitness", "parents", "graph_hash", "result", "revision")
+]
+
+
+class SqlArchive:
+    """An `Archive` in a SQLite file, with write-ahead log and a sync to disk for every transaction.
+
+    It owns the file's connections and, from the first `claim` or `adopt` on, a lease in the folder
+    `owners` beside the file. Use `create_archive` and `open_archive`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._engine = _connect(path)
+        self._reader = self._engine.execution_options(begin="BEGIN")
+        self._lock = threading.Lock()
+        self._lease: Lease | None = None
+        self._rows: dict[int, Row] = {}
+        self._revision = 0
+        self._records: dict[int, Experiment] = {}
+
+    def check(self) -> None:
+        """Look through the file for damage. Raises SetupError with what is wrong with it."""
+        try:
+            with self._reader.begin() as connection:
+                damage = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+            schema = self.facts().get("schema", "none")
+        except (sa.exc.DatabaseError, sqlite3.DatabaseError) as error:
+            fault = getattr(error, "orig", error)
+            raise SetupError(f"cannot read archive {self._path}: {fault}; restore it from a copy") from None
+        if damage != "ok":
+            raise SetupError(f"archive {self._path} is damaged: {damage}; restore it from a copy")
+        if schema != str(SCHEMA):
+            raise SetupError(
+                f"archive {self._path} has schema {schema}, this program reads {SCHEMA}; "
+                "open it with the version that wrote it"
+            )
+
+    def facts(self) -> Mapping[str, str]:
+        """Give what was noted when the archive was created, by name."""
+        with self._reader.begin() as connection:
+            found = connection.execute(sa.select(_facts.c.name, _facts.c.value))
+            return {row.name: row.value for row in found}
+
+    def claim(self, kind: Kind, at_most: int | None = None) -> int | None:
+        """Take the next id; see `Archive.claim`."""
+        owner = self._owner()
+        with self._engine.begin() as connection:
+            if at_most is not None:
+                of_kind = sa.select(sa.func.count()).where(_experiments.c.kind == kind)
+                if connection.execute(of_kind).scalar_one() >= at_most:
+                    return None
+            id = _next(connection, _experiments.c.id)
+            claimed = Experiment(id=id, kind=kind, status="claimed", claimed_at=time.time())
+            values = {"id": id, "owner": owner, "revision": _next(connection, _experiments.c.revision)}
+            connection.execute(sa.insert(_experiments).values(_columns(claimed) | values))
+        return id
+
+    def adopt(self, *kinds: Kind) -> int | None:
+        """Take an open experiment that belongs to nobody; see `Archive.adopt`."""
+        own = self._owner()
+        column = _experiments.c
+        is_open = column.status.in_(OPEN)
+        query = sa.select(column.id, column.owner).where(is_open, column.kind.in_(kinds)).order_by(column.id)
+        with self._reader.begin() as connection:
+            found = connection.execute(query).all()
+        alive = {None: False, own: True}
+        for id, owner in found:
+            if owner not in alive:
+                alive[owner] = is_alive(self._path.parent / OWNERS, owner)
+            if alive[owner]:
+                continue
+            unchanged = sa.and_(column.id == id, column.owner.is_not_distinct_from(owner), is_open)
+            with self._engine.begin() as connection:
+                taken = connection.execute(sa.update(_experiments).where(unchanged).values(owner=own))
+            if taken.rowcount == 1:
+                return int(id)
+        return None
+
+    def release(self, id: int) -> None:
+        """Give an experiment up; see `Archive.release`."""
+        with self._engine.begin() as connection:
+            connection.execute(sa.update(_experiments).where(_experiments.c.id == id).values(owner=None))
+
+    def record(self, experiment: Experiment) -> bool:
+        """Write an experiment durably; see `Archive.record`."""
+        columns = _columns(experiment)
+        bundles = [
+            {"graph_hash": e.graph_hash, "bundle": zlib.compress(e.bundle.encode(), 1)}
+            for e in experiment.evidence
+            if e.bundle
+        ]
+        with self._engine.begin() as connection:
+            before = sa.select(_experiments.c.status).where(_experiments.c.id == experiment.id)
+            status = connection.execute(before).scalar_one_or_none()
+            if status is None:
+                raise KeyError(f"experiment {experiment.id} was never claimed")
+            if status not in OPEN:
+                return False
+            if bundles:
+                connection.execute(insert(_bundles).on_conflict_do_nothing(), bundles)
+            columns["revision"] = _next(connection, _experiments.c.revision)
+            if experiment.status not in OPEN:
+                columns["owner"] = None
+                if experiment.kind == "candidate":
+                    columns["result"] = _next(connection, _experiments.c.result)
+            this = _experiments.c.id == experiment.id
+            connection.execute(sa.update(_experiments).where(this).values(columns))
+        return True
+
+    def reserve(self, graph_hash: str, stage: str, seed: int, id: int) -> int:
+        """Give the experiment that may train a graph; see `Archive.reserve`."""
+        wanted = {"graph_hash": graph_hash, "stage": stage, "seed": seed}
+        with self._engine.begin() as connection:
+            connection.execute(insert(_reservations).values(wanted | {"id": id}).on_conflict_do_nothing())
+            first = sa.select(_reservations.c.id).filter_by(**wanted)
+            return int(connection.execute(first).scalar_one())
+
+    def get(self, id: int) -> Experiment:
+        """Give an experiment as it stands now; see `Archive.get`."""
+        with self._reader.begin() as connection:
+            text = connection.execute(
+                sa.select(_experiments.c.record).where(_experiments.c.id == id)
+            ).scalar_one_or_none()
+        if text is None:
+            raise KeyError(f"no experiment {id}")
+        return from_json(Experiment, text)
+
+    def experiments(self, kind: Kind | None = None, status: Status | None = None) -> list[Experiment]:
+        """Give experiments in the order of ids; see `Archive.experiments`."""
+        with self._lock, self._reader.begin() as connection:
+            self._refresh(connection)
+            wanted = [
+                row.id
+                for row in self._rows.values()
+                if kind in (None, row.kind) and status in (None, row.status)
+            ]
+            missing = [id for id in wanted if id not in self._records]
+            text = sa.select(_experiments.c.id, _experiments.c.record)
+            for start in range(0, len(missing), READ_AT_ONCE):
+                some = _experiments.c.id.in_(missing[start : start + READ_AT_ONCE])
+                for id, record in connection.execute(text.where(some)):
+                    self._records[id] = from_json(Experiment, record)
+            return [self._records[id] for id in wanted]
+
+    def rows(self) -> list[Row]:
+        """Give all experiments in brief; see `Archive.rows`."""
+        with self._lock, self._reader.begin() as connection:
+            self._refresh(connection)
+            return list(self._rows.values())
+
+    def bundle(self, graph_hash: str) -> str:
+        """Give the graphs of a hash as JSON text; see `Archive.bundle`."""
+        with self._reader.begin() as connection:
+            packed = connection.execute(
+                sa.select(_bundles.c.bundle).where(_bundles.c.graph_hash == graph_hash)
+            ).scalar_one_or_none()
+        if packed is None:
+            raise KeyError(f"no bundle of graph {graph_hash}")
+        return zlib.decompress(packed).decode()
+
+    def close(self) -> None:
+        """Let go of files and leases; see `Archive.close`."""
+        with self._lock:
+            lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.close()
+        self._engine.dispose()
+
+    def _owner(self) -> str:
+        with self._lock:
+            if self._lease is None:
+                self._lease = Lease(self._path.parent / OWNERS)
+            return self._lease.name
+
+    def _refresh(self, connection: sa.Connection) -> None:
+        """Read what changed. New ids only ever grow, so the rows stay in the order of ids."""
+        changed = sa.select(*_ROW).where(_experiments.c.revision > self._revision)
+        for found in connection.execute(changed.order_by(_experiments.c.id)).mappings():
+            values = dict(found)
+            self._revision = max(self._revision, values.pop("revision"))
+            values |= {"parents": tuple(json.loads(values["parents"])), "result": values["result"] or 0}
+            row = Row(**values)
+            self._rows[row.id] = row
+            self._records.pop(row.id, None)
+
+
+def create_archive(path: Path, facts: Mapping[str, str], entries: Iterable[Experiment] = ()) -> SqlArchive:
+    """Make a new archive, all at once: no process ever sees half of it.
+
+    Args:
+        path: of the file; its folder exists. An archive that another process made meanwhile stays.
+        facts: texts by name, kept for ever.
+        entries: experiments that it holds from the start, open and belonging to nobody; their ids
+            count up from 1.
+    """
+    with tempfile.TemporaryDirectory(prefix=".draft-", dir=path.parent) as folder:
+        draft = Path(folder) / path.name
+        engine = _connect(draft)
+        with engine.begin() as connection:
+            _tables.create_all(connection)
+            noted = {"schema": str(SCHEMA)} | dict(facts)
+            connection.execute(sa.insert(_facts), [{"name": n, "value": v} for n, v in noted.items()])
+            for entry in entries:
+                connection.execute(sa.insert(_experiments).values(_columns(entry) | {"revision": entry.id}))
+        engine.dispose()  # the last connection folds the log into the file
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    return open_archive(path)
+
+
+def open_archive(path: Path) -> SqlArchive:
+    """Open an archive that exists.
+
+    Raises:
+        SetupError: there is none, it cannot be read, is damaged, is not of this program, or was
+            written by a newer one.
+    """
+    if not path.is_file():
+        raise SetupError(f"no archive {path}; name the folder of a study")
+    archive = SqlArchive(path)
+    try:
+        archive.check()
+    except SetupError:
+        archive.close()
+        raise
+    return archive
+
+
+def _connect(path: Path) -> sa.Engine:
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=str(path)),
+        connect_args={"timeout": BUSY_SECONDS},
+        max_overflow=-1,  # as many as there are threads: each holds one for a millisecond
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: object) -> None:
+        connection.isolation_level = None  # transactions begin where we say so
+        for pragma in ("journal_mode=wal", "synchronous=full", "foreign_keys=on"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        # a writer that first only reads can be refused later, whatever the timeout
+        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN IMMEDIATE"))
+
+    return engine
+
+
+def _next(connection: sa.Connection, column: sa.ColumnElement[int]) -> int:
+    return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(column), 0) + 1)).scalar_one())
+
+
+def _columns(experiment: Experiment) -> dict[str, Any]:
+    """Give the columns of an experiment, but for owner, result and revision."""
+    bare = replace(experiment, evidence=tuple(replace(e, bundle="") for e in experiment.evidence))
+    text = to_json(bare)
+    try:
+        same = from_json(Experiment, text) == bare
+    except ValidationError as error:
+        raise ValueError(f"experiment {experiment.id} cannot be kept: {error}") from None
+    if not same:
+        raise ValueError(f"experiment {experiment.id} cannot be kept: it does not survive JSON")
+    proposal = experiment.proposal
+    return {
+        "id": experiment.id,
+        "kind": experiment.kind,
+        "status": experiment.status,
+        "name": proposal.name if proposal else "",
+        "source_hash": text_hash(proposal.source) if proposal else "",
+        "graph_hash": next((e.graph_hash for e in reversed(experiment.evidence) if e.graph_hash), ""),
+        "parents": json.dumps(proposal.parents if proposal else ()),
+        "fitness": experiment.fitness.value if experiment.fitness else None,
+        "claimed_at": experiment.claimed_at,
+        "ended_at": experiment.ended_at or None,
+        "record": text,
+    }

@@ -1,0 +1,276 @@
+"""The gates before training: each runs the graphs and gives one line of verdict.
+
+All run on what was measured to cross the wall, in float64 where exactness matters: there, our
+operators and torch's leave differences of rounding only (1e-15), so a leak of 1e-9 stands out.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from asi_arch.engineer.candidate import Candidate
+from asi_arch.engineer.cost import measure
+from asi_arch.records import Verdict
+
+LENGTHS = (1, 2, 31, 32, 33, 64, 100, 256, 257, 512, 1024)  # odd, even, at and beside chunk borders
+TRAIN_LENGTHS = (33, 64, 1024)
+CUTS = ((31, 33), (32, 32), (33, 31), (63, 1), (1, 63), (7, 25, 32), (100, 157))
+NUM_TOKENS = 40  # token by token; the first TRACED_TOKENS have a graph of their own
+TRACED_TOKENS = 6
+LEAK_LIMIT = 1e-9  # of the output's root mean square, in float64
+MATCH_LIMIT = 1e-6  # whole against pieces: the same sums in another order, in float64
+QUADRATIC_LIMIT = 0.02  # share of the work at T = 1,024 that grows with T squared
+STATE_LIMIT = 96  # elements of the state for each of the D channels
+Check = Callable[[Candidate], Verdict]
+BATCH = 4
+
+
+def all_checks() -> tuple[Check, ...]:
+    """Give the checks that run on graphs, in their order."""
+    return (finite, causality, continuation, batch, determinism, gradients, cost, state)
+
+
+def _verdict(name: str, passed: bool, message: str) -> Verdict:
+    return Verdict(name=name, passed=passed, message=message)
+
+
+def _inputs(length: int, width: int, seed: int, rows: int = BATCH) -> Tensor:
+    generator = torch.Generator().manual_seed(seed * 7919 + length)
+    return torch.randn(rows, length, width, generator=generator, dtype=torch.float64)
+
+
+def _scale(y: Tensor) -> float:
+    return max(float(y.detach().pow(2).mean().sqrt()), 1e-12)
+
+
+def finite(candidate: Candidate) -> Verdict:
+    """Outputs and gradients are finite: as initialised, in fp32 and bf16, for plain, zero and large inputs."""
+    probes = 0
+    for place in candidate.places:
+        tensors = candidate.tensors(place, jitter=0.0, dtype=torch.float32)
+        for length in (1, 64, 1024):
+            for kind, factor in (("normal", 1.0), ("zero", 0.0), ("10 x normal", 10.0)):
+                for bf16 in (False, True):
+                    x = (_inputs(length, place.d_model, 1) * factor).float().requires_grad_()
+                    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                        y, *_ = candidate.run(place, "eval", (length,), tensors, x)
+                    leaves = [t for t in tensors.values() if t.requires_grad]
+                    grads = torch.autograd.grad(y.float().pow(2).sum(), [x, *leaves], allow_unused=True)
+                    probes += 1
+                    bad = [] if bool(y.isfinite().all()) else ["output"]
+                    bad += (
+                        ["gradient"] if any(g is not None and not g.isfinite().all() for g in grads) else []
+                    )
+                    if bad:
+                        where = (
+                            f"T = {length}, {kind} input, {'bf16' if bf16 else 'fp32'}, layer {place.layer}"
+                        )
+                        return _verdict("finite", False, f"{' and '.join(bad)} not finite at {where}")
+    return _verdict(
+        "finite", True, f"outputs and gradients finite in {probes} probes, fp32 and bf16, T to 1,024"
+    )
+
+
+def causality(candidate: Candidate) -> Verdict:
+    """No output depends on a later input: values replaced, and gradients, at every traced length."""
+    worst, probes = 0.0, 0
+    for place, mode, length in candidate.traced(LENGTHS, TRAIN_LENGTHS):
+        for jitter in (0.0, 1.0):
+            if length == 1:
+                continue
+            tensors = candidate.tensors(place, jitter, torch.float64)
+            leak, at = _leak(candidate, (place, mode, length), tensors)
+            probes += 3 * BATCH
+            worst = max(worst, leak)
+            if not leak <= LEAK_LIMIT:
+                where = f"T = {length}, {mode} mode, layer {place.layer}, after position {at}"
+                message = f"outputs move by {leak:.1e} of their size when later inputs change (limit {LEAK_LIMIT:.0e})"
+                return _verdict("causality", False, f"{message} at {where}")
+    message = f"later inputs move outputs by {worst:.1e} at most (limit {LEAK_LIMIT:.0e}, float64)"
+    return _verdict("causality", True, f"{message}, {probes} probes, T to {max(LENGTHS):,}")
+
+
+def _leak(candidate: Candidate, at: tuple[object, str, int], tensors: dict[str, Tensor]) -> tuple[float, int]:
+    """Give the largest relative leak into a prefix, and the position after which it came."""
+    place, mode, length = at
+    width = place.d_model  # type: ignore[attr-defined]
+    generator = torch.Generator().manual_seed(length)
+    cuts = torch.randint(0, length - 1, (BATCH,), generator=generator)
+    cuts[0], cuts[1] = length - 2, (length - 1) // 2
+    before = torch.arange(length)[None] <= cuts[:, None]  # [B, T]
+    x = _inputs(length, width, 2).requires_grad_()
+    y, *_ = candidate.run(place, mode, (length,), tensors, x)  # type: ignore[arg-type]
+    scale, worst, where = _scale(y), 0.0, -1
+    for seed, factor in ((3, 1.0), (4, 5.0)):
+        moved = torch.where(before[..., None], x.detach(), factor * _inputs(length, width, seed))
+        with torch.no_grad():
+            y2, *_ = candidate.run(place, mode, (length,), tensors, moved)  # type: ignore[arg-type]
+        change = ((y.detach() - y2).abs().amax(-1) * before).amax(-1) / scale  # [B]
+        worst, where = max((worst, where), (_number(change.max()), int(cuts[change.argmax()])))
+    probe = torch.randn(y.shape, generator=generator, dtype=y.dtype) * before[..., None]
+    (grad,) = torch.autograd.grad((y * probe).sum(), x)
+    back = (grad.abs().amax(-1) * ~before).amax(-1) / max(_scale(grad), 1e-12)
+    return max((worst, where), (_number(back.max()), int(cuts[back.argmax()])))
+
+
+def _number(value: Tensor) -> float:
+    number = float(value)
+    return math.inf if math.isnan(number) else number
+
+
+def continuation(candidate: Candidate) -> Verdict:
+    """A sequence whole, in pieces and token by token gives the same outputs."""
+    worst = 0.0
+    ways = (*CUTS, (1,) * NUM_TOKENS)
+    for place in candidate.places:
+        for jitter in (0.0, 1.0):
+            tensors = candidate.tensors(place, jitter, torch.float64)
+            for lengths in ways:
+                total = sum(lengths)
+                whole = 64 if total == NUM_TOKENS else total
+                x = _inputs(whole, place.d_model, 5)
+                with torch.no_grad():
+                    expected = candidate.run(place, "eval", (whole,), tensors, x)[0][:, :total]
+                    given = candidate.run_pieces(place, lengths, tensors, x)
+                    error = _number((expected - given).abs().max() / _scale(expected))
+                worst = max(worst, error)
+                if not error <= MATCH_LIMIT:
+                    cut = "token by token" if set(lengths) == {1} else " + ".join(map(str, lengths))
+                    at = int(
+                        ((expected - given).abs().amax((0, 2)) > MATCH_LIMIT * _scale(expected))
+                        .int()
+                        .argmax()
+                    )
+                    message = (
+                        f"{cut} differs from the whole by {error:.1e} of its size (limit {MATCH_LIMIT:.0e})"
+                    )
+                    return _verdict(
+                        "continuation", False, f"{message}, first at position {at}, layer {place.layer}"
+                    )
+    message = f"whole, {len(CUTS)} cuts and {NUM_TOKENS} single tokens agree to {worst:.1e}"
+    return _verdict("continuation", True, f"{message} (limit {MATCH_LIMIT:.0e}, float64)")
+
+
+def batch(candidate: Candidate) -> Verdict:
+    """A row's output does not depend on other rows, nor on how many there are."""
+    worst = 0.0
+    for place, mode, length in candidate.traced((1, 33, 64, 257), TRAIN_LENGTHS[:2]):
+        for jitter in (0.0, 1.0):
+            tensors = candidate.tensors(place, jitter, torch.float64)
+            x, other = _inputs(length, place.d_model, 6), _inputs(length, place.d_model, 7)
+            other[0] = x[0]
+            with torch.no_grad():
+                rows = candidate.run(place, mode, (length,), tensors, x)[0]
+                changed = candidate.run(place, mode, (length,), tensors, other)[0]
+                alone = candidate.run(place, mode, (length,), tensors, x[:1])[0]
+            leak = _number((rows[0] - changed[0]).abs().max() / _scale(rows))
+            leak = max(leak, _number((rows[0] - alone[0]).abs().max() / _scale(rows)))
+            worst = max(worst, leak)
+            if not leak <= LEAK_LIMIT:
+                message = (
+                    f"a row moves by {leak:.1e} of its size with the other rows (limit {LEAK_LIMIT:.0e})"
+                )
+                return _verdict(
+                    "batch", False, f"{message} at T = {length}, {mode} mode, layer {place.layer}"
+                )
+    return _verdict(
+        "batch", True, f"other rows move a row by {worst:.1e} at most (limit {LEAK_LIMIT:.0e}), B 1 and 4"
+    )
+
+
+def determinism(candidate: Candidate) -> Verdict:
+    """Two calls agree to the bit, and train and eval mode differ in dropout only."""
+    for place in candidate.all_places:
+        for length in TRAIN_LENGTHS if place in candidate.places else (candidate.length,):
+            if not candidate.same_modes(place, length):
+                message = f"train and eval mode differ beyond dropout at T = {length}, layer {place.layer}"
+                return _verdict("determinism", False, message)
+    for place in candidate.places:
+        tensors = candidate.tensors(place, 1.0, torch.float32)
+        x = _inputs(64, place.d_model, 8).float()
+        with torch.no_grad():
+            a, b = (candidate.run(place, "eval", (64,), tensors, x)[0] for _ in range(2))
+        if not torch.equal(a, b):
+            message = f"two calls differ by {float((a - b).abs().max()):.1e} (limit 0), layer {place.layer}"
+            return _verdict("determinism", False, message)
+    return _verdict(
+        "determinism", True, "two calls are equal to the bit; train and eval differ in dropout only"
+    )
+
+
+def gradients(candidate: Candidate) -> Verdict:
+    """Every parameter gets a gradient that is not zero."""
+    count = 0
+    for place in candidate.places:
+        tensors = candidate.tensors(place, 1.0, torch.float64)
+        reached: dict[str, float] = dict.fromkeys((n for n, t in tensors.items() if t.requires_grad), 0.0)
+        for seed in (9, 10):
+            x = _inputs(64, place.d_model, seed)
+            y, *_ = candidate.run(place, "eval", (64,), tensors, x)
+            probe = torch.randn(y.shape, generator=torch.Generator().manual_seed(seed), dtype=y.dtype)
+            leaves = [tensors[name] for name in reached]
+            for name, grad in zip(reached, torch.autograd.grad((y * probe).sum(), leaves, allow_unused=True),
+                                  strict=True):  # fmt: skip
+                reached[name] = max(reached[name], 0.0 if grad is None else float(grad.abs().max()))
+        dead = [name for name, size in reached.items() if size == 0.0]
+        if dead:
+            message = f"no gradient reaches {', '.join(dead[:4])} ({len(dead)} of {len(reached)} parameters)"
+            return _verdict("gradients", False, f"{message}, layer {place.layer}; use it or leave it out")
+        count += len(reached)
+    return _verdict("gradients", True, f"all {count} parameter tensors get a gradient")
+
+
+def cost(candidate: Candidate) -> Verdict:
+    """Work and memory grow linearly with T: the part that grows with T squared is nearly nothing."""
+    shown = ""
+    for place in candidate.places:
+        costs = [measure(candidate.graph(place, "eval", (length,)), 1) for length in (256, 512, 1024)]
+        for what, series in (
+            ("FLOPs", [c.flops for c in costs]),
+            ("bytes", [c.written_bytes for c in costs]),
+        ):
+            share = quadratic_share(series)
+            growth = series[2] / max(series[1], 1)
+            shown = shown or f"{what} grow x {growth:.2f} from T = 512 to 1,024"
+            if share > QUADRATIC_LIMIT:
+                message = f"{share:.0%} of the {what} at T = 1,024 grow with T squared (limit {QUADRATIC_LIMIT:.0%})"
+                largest = f"x {growth:.2f} from T = 512; largest value: {costs[2].largest_at}"
+                return _verdict("cost", False, f"{message}, {largest}, layer {place.layer}")
+    return _verdict("cost", True, f"{shown}; no part grows with T squared (limit {QUADRATIC_LIMIT:.0%})")
+
+
+def quadratic_share(series: Sequence[int]) -> float:
+    """Give the share of the last value that is quadratic, from values at T/4, T/2 and T.
+
+    For a + b T + c T^2 the combination w(T) - 3 w(T/2) + 2 w(T/4) is 3/8 c T^2.
+    """
+    quarter, half, full = series
+    return (full - 3 * half + 2 * quarter) * 8 / 3 / max(full, 1)
+
+
+def state(candidate: Candidate) -> Verdict:
+    """The state has one shape, whatever T was, and is no store of the whole past."""
+    size = 0
+    for place in candidate.places:
+        seen: tuple[tuple[int, ...], ...] | None = None
+        for length in (1, 64, 257, 1024):
+            graph = candidate.graph(place, "eval", (length,))
+            shapes = measure(graph, 2).shapes[1:]
+            if seen is not None and shapes != seen:
+                was, now = (sum(math.prod(s) for s in shape) // 2 for shape in (seen, shapes))
+                message = f"the state grows with T: {was} elements at T = 1, {now} at T = {length}"
+                return _verdict(
+                    "state", False, f"{message}, layer {place.layer} (limit: the same at every T)"
+                )
+            seen = shapes
+        size = sum(math.prod(s) for s in seen or ()) // 2
+        limit = STATE_LIMIT * place.d_model
+        if size > limit:
+            return _verdict(
+                "state", False, f"the state has {size} elements (limit {limit}), layer {place.layer}"
+            )
+    return _verdict(
+        "state", True, f"{size} elements at every T (limit {STATE_LIMIT * candidate.places[0].d_model})"
+    )

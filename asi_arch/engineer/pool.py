@@ -1,0 +1,125 @@
+"""The pool of this machine: every job in a child process of its own, forked from a warm one."""
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+import asi_arch
+from asi_arch.engineer.sandbox import PROGRESS, RESULT, Limits, Server
+from asi_arch.errors import CandidateError
+from asi_arch.records import Evidence, Failure, Job, Progress, from_json, text_hash, to_json
+from asi_arch.space import Space, load_space, resolve
+
+GIB = 2**30
+WALL_LIMITS = Limits(memory_bytes=3 * GIB, processes=1, reply_bytes=8 * 2**20, file_bytes=0, open_files=64)
+JOB_LIMITS = Limits(memory_bytes=8 * GIB, processes=8, reply_bytes=64 * 2**20, file_bytes=GIB, silent=False)
+PHASES = {"translate": "graph", "check": "checks"}
+
+
+def _silent(_: Progress) -> None:
+    """Ignore progress."""
+
+
+class LocalPool:
+    """Runs jobs on this machine, as many at once as there are workers; thread-safe.
+
+    A candidate's fault is `Evidence.failure`, never an exception. RuntimeError means that the pool's
+    own processes are gone.
+    """
+
+    def __init__(
+        self, space: Space, workers: int, check_seconds: float = 180.0, train_seconds: float = 1800.0
+    ) -> None:
+        self._space = space
+        self._slots = threading.Semaphore(workers)
+        self._seconds = (check_seconds, train_seconds)
+        self._wall: Server | None = None
+        self._server: Server | None = None
+        self._start = threading.Lock()
+
+    def __enter__(self) -> "LocalPool":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def run(self, job: Job, report: Callable[[Progress], None] = _silent) -> Evidence:
+        """Run one job and wait for its evidence; `report` is called from this thread."""
+        check_seconds, train_seconds = self._seconds
+        seconds = (0.0 if job.bundle else check_seconds) + (train_seconds if job.stage else 0.0)
+        last = "check"
+
+        def pass_on(text: bytes) -> None:
+            nonlocal last
+            progress = from_json(Progress, text)
+            last = progress.phase
+            report(progress)
+
+        with self._slots:
+            server = self._servers()
+            try:
+                return from_json(Evidence, server.call(to_json(job).encode(), seconds, pass_on))
+            except CandidateError as error:
+                phase = PHASES.get(last, last)
+                failure = Failure(phase=phase, kind=error.kind, message=f"{last}: {error.message}")
+        stage = job.stage.name if job.stage else "checks"
+        return Evidence(stage=stage, seed=job.seed, source_hash=text_hash(job.source), failure=failure)
+
+    def close(self) -> None:
+        """Kill whatever runs; jobs in progress raise RuntimeError in their threads."""
+        with self._start:
+            for server in (self._server, self._wall):
+                if server is not None:
+                    server.close()
+            self._server = self._wall = None
+
+    def _servers(self) -> Server:
+        with self._start:
+            if self._server is None:
+                wall = "-"
+                if self._space.hostile:
+                    self._wall = Server(
+                        "asi_arch.engineer.worker:translate", "asi_arch.engineer.worker:warm",
+                        WALL_LIMITS, environment(trusted=False))  # fmt: skip
+                    wall = self._wall.address()
+                warm = f"asi_arch.engineer.pool:warm {wall} {self._space.name} {self._space.engine}"
+                self._server = Server(
+                    "asi_arch.engineer.pool:serve_job", warm, JOB_LIMITS, environment(trusted=True))  # fmt: skip
+            return self._server
+
+
+def environment(trusted: bool) -> dict[str, str]:
+    """Give the whole environment of a server: no key and no secret reaches either.
+
+    trusted: our own jobs also see PYTHONPATH and variables that start with ASI_ARCH_.
+    """
+    root = str(Path(asi_arch.__file__).parent.parent)
+    base = {"PATH": os.defpath, "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
+            "PYTHONPATH": root, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}  # fmt: skip
+    keep = ("OPENBLAS_", "LD_LIBRARY_PATH") + (("ASI_ARCH_", "TZ") if trusted else ())
+    base |= {key: value for key, value in os.environ.items() if key.startswith(keep)}
+    if trusted and "PYTHONPATH" in os.environ:
+        base["PYTHONPATH"] += os.pathsep + os.environ["PYTHONPATH"]
+    return base
+
+
+def warm(argument: str) -> None:
+    """Import a space's engine in the server and let it prepare: "wall space engine"."""
+    wall, name, engine = argument.split(" ")
+    load_space(name)
+    module = resolve(engine).__module__
+    prepare = getattr(__import__(module, fromlist=["warm"]), "warm", None)
+    if prepare is not None:
+        prepare(f"{wall} {name}")
+
+
+def serve_job(request: bytes, send: Callable[[bytes], None]) -> None:
+    """Run a job in a child of the server."""
+    job = from_json(Job, request)
+    engine: Callable[[Job, Callable[[Progress], None]], Evidence] = resolve(load_space(job.space).engine)
+    evidence = engine(job, lambda progress: send(PROGRESS + to_json(progress).encode()))
+    send(RESULT + to_json(evidence).encode())

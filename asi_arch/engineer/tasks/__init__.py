@@ -1,0 +1,1 @@
+"""The tasks that models are trained and measured on, one module each, found by listing this folder."""

@@ -1,0 +1,1 @@
+"""What a study found, drawn: tables, figures and one Markdown page. Reads experiments, changes nothing."""

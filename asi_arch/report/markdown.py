@@ -1,0 +1,132 @@
+"""The report of a study: one Markdown page with its tables, figures and findings."""
+
+from pathlib import Path
+
+from asi_arch.records import Experiment
+from asi_arch.report.plots import draw_curves, draw_progress, draw_tasks
+from asi_arch.report.tables import Table, figure, leaderboard, noise_table
+from asi_arch.report.tree import draw_tree
+from asi_arch.report.view import View, cpu_seconds, fitness_of, name_of
+
+BEST = 15  # candidates in the leaderboard
+TOLD = 5  # candidates whose motivation and finding are told
+
+
+def write_report(view: View, folder: Path) -> Path:
+    """Write `report.md` and its PNGs into a folder, which is made if need be; give the page's path.
+
+    What an earlier report left under the same names is replaced; nothing else is touched.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {"progress": draw_progress, "tree": draw_tree, "curves": draw_curves}
+    if len(view.space.metrics) > 1:
+        figures["tasks"] = draw_tasks
+    for name, draw in figures.items():
+        draw(view, folder / f"{name}.png")
+    page = folder / "report.md"
+    page.write_text(
+        "\n".join([*_head(view), *_scores(view), *_figures(view), *_best(view), *_failures(view)])
+    )
+    return page
+
+
+def summary(view: View) -> str:
+    """Say in a few sentences what a study has found so far, without claiming more than one run shows."""
+    candidates = view.candidates()
+    failed = [e for e in candidates if e.status == "failed"]
+    minutes = sum(cpu_seconds(e) for e in candidates) / 60
+    told = (
+        f"{len(candidates)} candidates ended, {len(failed)} of them failed, in {figure(minutes)} minutes "
+        f"of processor time."
+    )
+    best, baselines = view.best(1), [e for e in view.baselines() if e.fitness]
+    if not best or not baselines:
+        return told
+    rival = max(baselines, key=fitness_of)
+    ahead = sum(1 for e in candidates if e.fitness and fitness_of(e) > fitness_of(rival))
+    return (
+        f"{told} The best candidate is #{best[0].id} {name_of(best[0])} with fitness {fitness_of(best[0]):.3f}; the "
+        f"best baseline is {name_of(rival)} with {fitness_of(rival):.3f}, and {_count(ahead, 'candidate')} "
+        f"passed it. Each is a single run: a lead, not a discovery, until it is replicated."
+    )
+
+
+def _head(view: View) -> list[str]:
+    settings = view.settings
+    stage = view.space.stages.get(settings.stage)
+    steps = settings.steps or (stage.steps if stage else 0)
+    return [
+        f"# Study in the space {view.space.name}",
+        "",
+        f"{view.space.title}. Stage {settings.stage} ({steps} steps), seed {settings.seed}, "
+        f"fitness formula {settings.fitness}.",
+        "",
+        summary(view),
+        "",
+    ]
+
+
+def _scores(view: View) -> list[str]:
+    return [
+        "## Leaderboard",
+        "",
+        f"All baselines and the best {BEST} candidates. A gain is against the mean of the seed's runs, positive "
+        "is better; beside it stands the standard deviation of one run of the seed.",
+        "",
+        leaderboard(view, BEST, full=True).to_markdown(),
+        "Noise: what the seed's own runs differ by here, and the fixed scale that the fitness divides by.",
+        "",
+        noise_table(view).to_markdown(),
+    ]
+
+
+def _figures(view: View) -> list[str]:
+    lines = [
+        "## Best so far",
+        "",
+        "![Best fitness so far over processor time](progress.png)",
+        "",
+        "## Learning curves",
+        "",
+        "![Training loss of the best candidates and the baselines](curves.png)",
+        "",
+    ]
+    if len(view.space.metrics) > 1:
+        lines += ["## Tasks", "", "![The first two metrics against each other](tasks.png)", ""]
+    return [*lines, "## Family tree", "", "![Family tree of all experiments](tree.png)", ""]
+
+
+def _best(view: View) -> list[str]:
+    lines = ["## What the best teach", ""]
+    for e in view.best(TOLD):
+        lines += [f"### #{e.id} {name_of(e)}", "", *_told(e)]
+    return lines
+
+
+def _told(experiment: Experiment) -> list[str]:
+    lines = []
+    if experiment.proposal and experiment.proposal.motivation:
+        lines += [experiment.proposal.motivation, ""]
+    if experiment.finding:
+        lines += [experiment.finding.text, ""]
+    return lines
+
+
+def _failures(view: View) -> list[str]:
+    counts: dict[tuple[str, str], list[Experiment]] = {}
+    for e in view.experiments:
+        if e.failure is not None:
+            counts.setdefault((e.failure.phase, e.failure.kind), []).append(e)
+    if not counts:
+        return []
+    ranked = sorted(counts.items(), key=lambda item: (-len(item[1]), item[0]))
+    rows = tuple(
+        (phase, kind, ", ".join(f"#{e.id}" for e in group[:10]), str(len(group)))
+        for (phase, kind), group in ranked
+    )
+    table = Table(columns=("phase", "kind", "experiments", "count"), rows=rows, text_columns=3)
+    return ["## Failures", "", table.to_markdown()]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"

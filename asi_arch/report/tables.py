@@ -1,0 +1,141 @@
+"""Tables of a study as text cells: the leaderboard, and the seed's noise beside every gain."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from asi_arch.analyst.fitness import gain
+from asi_arch.analyst.statistics import mean, mean_metric, seed_noise
+from asi_arch.records import Evidence, Experiment
+from asi_arch.report.view import View, by_fitness, cost_of, mean_detail, name_of
+from asi_arch.space import MetricSpec
+
+NONE = "-"
+ARROW = {True: "↑", False: "↓"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Cells of a table. text_columns: how many columns from the left are words; the rest are figures.
+
+    marked: indices of rows that a reader's eye should find (the candidates among baselines).
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    text_columns: int = 1
+    marked: frozenset[int] = frozenset()
+
+    def to_markdown(self) -> str:
+        """Give the table in Markdown with padded cells, so that it reads well raw."""
+        lines = (self.columns, *self.rows)
+        widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(self.columns))]
+        rules = tuple("-" * w if i < self.text_columns else "-" * (w - 1) + ":" for i, w in enumerate(widths))
+        padded = (self._pad(line, widths) for line in (self.columns, rules, *self.rows))
+        return "\n".join("| " + " | ".join(line) + " |" for line in padded) + "\n"
+
+    def _pad(self, line: Sequence[str], widths: Sequence[int]) -> list[str]:
+        left, right = list(zip(line, widths, strict=True)), self.text_columns
+        return [cell.ljust(w) for cell, w in left[:right]] + [cell.rjust(w) for cell, w in left[right:]]
+
+
+def leaderboard(view: View, best: int, full: bool) -> Table:
+    """Give baselines, references and the best candidates, the highest fitness first.
+
+    Values are means over an experiment's runs at the study's stage. A gain is against the seed's
+    mean, with the standard deviation of the seed's single runs beside it.
+
+    Args:
+        view: the study.
+        best: how many candidates.
+        full: also FLOPs and state, for paper rather than a terminal.
+    """
+    chosen = (*view.baselines(), *view.best(best))
+    ranked = (*by_fitness(chosen), *(e for e in chosen if e.fitness is None))
+    seed, details = view.seed_runs(), headline_details(view)
+    columns = ["id", "name", "kind", "fitness"]
+    columns += [f"{spec.title} {ARROW[spec.higher_is_better]}" for spec in view.space.metrics]
+    columns += [words(name) for name in details]
+    columns += ["parameters", "tokens/s"] + (["FLOPs/token", "state bytes"] if full else [])
+    columns += [f"gain {spec.title}" for spec in view.space.metrics] if seed else []
+    rows = tuple(_row(view, e, seed, details, full) for e in ranked)
+    marked = frozenset(i for i, e in enumerate(ranked) if e.kind == "candidate")
+    return Table(columns=tuple(columns), rows=rows, text_columns=3, marked=marked)
+
+
+def headline_details(view: View) -> tuple[str, ...]:
+    """Give the details worth a column: accuracies of a whole task, not of one difficulty."""
+    names = {name for e in view.baselines() for run in view.runs(e) for name in run.details}
+    return tuple(sorted(n for n in names if n.endswith("accuracy")))
+
+
+def noise_table(view: View) -> Table:
+    """Give each metric's noise: of the seed's runs here, and the fixed scale of the fitness."""
+    seed, rows = view.seed_runs(), []
+    for spec in view.space.metrics:
+        noise = seed_noise(seed, spec.name)
+        scale = spec.scale.get(view.settings.stage)
+        figures = (mean_metric(seed, spec.name) if seed else None, noise, scale)
+        rows.append((spec.title, *(figure(f) for f in figures)))
+    columns = ("metric", f"seed's mean of {len(seed)}", "sd of a run", "fixed scale of a difference")
+    return Table(columns=columns, rows=tuple(rows))
+
+
+def runs_table(groups: Sequence[tuple[str, Sequence[Evidence]]], metrics: Sequence[MetricSpec]) -> Table:
+    """Give mean and standard deviation of each metric for named groups of runs."""
+    rows = []
+    for name, runs in groups:
+        cells = [spread(runs, spec) for spec in metrics]
+        seconds = figure(mean(run.cpu_seconds for run in runs)) if runs else NONE
+        rows.append((name, str(len(runs)), *cells, seconds))
+    columns = ("name", "runs", *(f"{s.title} {ARROW[s.higher_is_better]}" for s in metrics), "CPU s/run")
+    return Table(columns=columns, rows=tuple(rows))
+
+
+def spread(runs: Sequence[Evidence], spec: MetricSpec) -> str:
+    """Give "mean ±sd" of a metric over runs; no ± for a single run."""
+    if not runs:
+        return NONE
+    noise = seed_noise(runs, spec.name)
+    value = figure(mean_metric(runs, spec.name))
+    return value if noise is None else f"{value} ±{figure(noise)}"
+
+
+def figure(value: float | None) -> str:
+    """Give a number to four digits at most, thousands as k, M or G; "-" for None."""
+    if value is None:
+        return NONE
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= limit:
+            return f"{value / (limit if unit != 'k' else 1e3):.4g}{unit}"
+    if abs(value) >= 1000 or value == int(value):
+        return f"{value:.0f}"
+    return f"{value:.3f}" if abs(value) >= 0.1 else f"{value:.2g}"
+
+
+def words(name: str) -> str:
+    """Give a name with spaces for its underscores."""
+    return name.replace("_", " ")
+
+
+def _row(
+    view: View, experiment: Experiment, seed: Sequence[Evidence], details: Sequence[str], full: bool
+) -> tuple[str, ...]:
+    runs, cost, metrics = view.runs(experiment), cost_of(experiment), view.space.metrics
+    cells = [f"#{experiment.id}", name_of(experiment), view.kind(experiment)]
+    cells.append(f"{experiment.fitness.value:.3f}" if experiment.fitness else experiment.status)
+    cells += [figure(mean_metric(runs, spec.name)) if runs else NONE for spec in metrics]
+    cells += [figure(mean_detail(runs, name)) for name in details]
+    cells += [figure(cost.parameters or None), figure(cost.tokens_per_second or None)]
+    if full:
+        cells += [figure(cost.flops_per_token or None), figure(cost.state_bytes or None)]
+    if seed:
+        cells += [_gain(spec, runs, seed) for spec in metrics]
+    return tuple(cells)
+
+
+def _gain(spec: MetricSpec, runs: Sequence[Evidence], seed: Sequence[Evidence]) -> str:
+    if not runs:
+        return NONE
+    value, noise = mean(gain(spec, run, seed) for run in runs), seed_noise(seed, spec.name)
+    beside = "" if noise is None else f" ±{noise:.2g}"
+    return f"{value:+.3f}{beside}"

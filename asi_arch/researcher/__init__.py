@@ -1,0 +1,1 @@
+"""Module 2, the researcher: from what is known to a proposal."""

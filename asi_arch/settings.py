@@ -1,0 +1,157 @@
+"""All settings of a study: one frozen record, from a TOML file and `--set key=value`."""
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from asi_arch.errors import SetupError
+
+
+def _setting(default: Any, doc: str) -> Any:
+    return field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of a study; every field is one key of the TOML file and of `--set`."""
+
+    space: str = _setting("linear_attention", "family of architectures under study")
+    seed: int = _setting(0, "random seed of the study: proposals, data order, initialisation")
+    stage: str = _setting("explore", "stage at which candidates are measured")
+    experiments: int = _setting(16, "candidates to measure, failed ones included")
+    hours: float = _setting(0.0, "stop asking for new candidates after this time; 0: no limit")
+    workers: int = _setting(0, "experiments at once; 0: one for each core")
+    seed_runs: int = _setting(3, "runs of the seed, from which its noise is estimated")
+
+    pool_size: int = _setting(50, "candidate pool: this many of the best (the paper's 50)")
+    parent_ranks: int = _setting(10, "parents come from ranks 1 to this (the paper's 10)")
+    num_references: int = _setting(
+        4, "references in a brief, from the next ranks (the paper's 4)"
+    )
+    cold_start: int = _setting(
+        4, "candidates from the seed before the pool opens (the paper's 200)"
+    )
+    pool_batch: int = _setting(4, "new results between two updates of the pool (the paper's 50)")
+    num_cognitions: int = _setting(4, "cognitions in a brief")
+    num_findings: int = _setting(8, "findings in a brief")
+    novelty_attempts: int = _setting(10, "proposals that repeat something known before an id is given up")
+
+    fitness: str = _setting("gain", "formula: gain (default), or paper (arXiv:2507.18074, eq. 2)")
+    steps: int = _setting(0, "training steps instead of the stage's own; 0: the stage's")
+    learning_rate: float = _setting(0.0, "peak learning rate instead of the stage's own; 0: the stage's")
+    check_seconds: float = _setting(180.0, "time limit of one candidate's checks")
+    train_seconds: float = _setting(1800.0, "time limit of one training run")
+
+
+def keys() -> dict[str, str]:
+    """Give every key with its one line of explanation, in order."""
+    return {f.name: f.metadata["doc"] for f in fields(Settings)}
+
+
+def load_settings(path: Path | None = None, overrides: Sequence[str] = ()) -> Settings:
+    """Give the settings of a TOML file, if any, with `key=value` overrides on top.
+
+    Raises:
+        SetupError: the file cannot be read, a key is unknown (the nearest known one is named), or
+            a value has the wrong type or range.
+    """
+    return with_values(Settings(), **given_values(path, overrides))
+
+
+def given_values(path: Path | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Give the values that a TOML file and `key=value` overrides name, by key, and no defaults.
+
+    Raises:
+        SetupError: as `load_settings`, but for ranges.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        values |= _check(_read(path), str(path))
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise SetupError(f"--set {text!r} has no '='; write --set key=value")
+        values |= _check({key.strip(): _parse(key.strip(), value.strip())}, "--set")
+    return values
+
+
+def with_values(settings: Settings, **values: Any) -> Settings:
+    """Give settings with some values replaced; None leaves a value as it is.
+
+    Raises:
+        SetupError: a value is out of range.
+    """
+    changed = replace(settings, **{key: value for key, value in values.items() if value is not None})
+    _check_ranges(changed)
+    return changed
+
+
+def to_toml(settings: Settings) -> str:
+    """Give settings as a TOML file with the explanation above each key."""
+    lines = []
+    for f in fields(settings):
+        value = getattr(settings, f.name)
+        shown = f'"{value}"' if isinstance(value, str) else str(value)
+        lines += [f"# {f.metadata['doc']}", f"{f.name} = {shown}"]
+    return "\n".join(lines) + "\n"
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise SetupError(f"cannot read settings file {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SetupError(f"settings file {path} is not TOML: {error}") from None
+
+
+def _kind(key: str, where: str) -> type:
+    kinds = get_type_hints(Settings)
+    if key not in kinds:
+        near = difflib.get_close_matches(key, kinds, n=1, cutoff=0.0)[0]
+        raise SetupError(f"unknown setting {key!r} in {where}; did you mean {near!r}?")
+    kind: type = kinds[key]
+    return kind
+
+
+def _parse(key: str, text: str) -> int | float | str:
+    kind = _kind(key, "--set")
+    try:
+        value: int | float | str = kind(text)
+    except ValueError:
+        raise SetupError(f"setting {key!r} needs {_noun(kind)}, not {text!r}") from None
+    return value
+
+
+def _check(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    checked: dict[str, Any] = {}
+    for key, value in values.items():
+        kind = _kind(key, where)
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind:
+            raise SetupError(f"setting {key!r} in {where} needs {_noun(kind)}, not {value!r}")
+        checked[key] = value
+    return checked
+
+
+def _noun(kind: type) -> str:
+    return {int: "a whole number", float: "a number", str: "text"}[kind]
+
+
+_AT_LEAST_ONE = ("seed_runs", "pool_size", "parent_ranks", "pool_batch", "novelty_attempts")
+
+
+def _check_ranges(settings: Settings) -> None:
+    for f in fields(settings):
+        value = getattr(settings, f.name)
+        if isinstance(value, str):
+            continue
+        low = 1 if f.name in _AT_LEAST_ONE else 0
+        if not low <= value < float("inf"):
+            raise SetupError(f"setting {f.name!r} must be {low} or more, not {value}")
+    if settings.fitness not in ("gain", "paper"):
+        raise SetupError(f"setting 'fitness' must be 'gain' or 'paper', not {settings.fitness!r}")

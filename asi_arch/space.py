@@ -1,0 +1,95 @@
+"""A space: one family of architectures under study, found by name and equal wherever it lives."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from asi_arch.errors import SetupError
+from asi_arch.records import Stage
+
+BUILT_IN = Path(__file__).parent / "spaces"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricSpec:
+    """A score of a space. scale: sd of a difference of two single runs, by stage, in its unit.
+
+    The scale is calibrated once (LOG.md says how) and turns a gain into a fitness term.
+    """
+
+    name: str
+    title: str
+    unit: str
+    higher_is_better: bool
+    scale: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """Contract, seed, baselines, stages and the functions that measure, as one value.
+
+    folder: holds baselines/*.py, rejects/<check>.py and cognition/*.toml, found by listing.
+    seed: stem of the baseline that the search starts from and that all gains are against.
+    references: stems of baselines that are measured for comparison and are no parents.
+    engine: "module:function", called in a child process as `(Job, report) -> Evidence`, where
+        `report` takes a `Progress`.
+    grammar: "module:function" that gives the grammar for the symbolic researcher, or "".
+    model: "module" of what stands around a candidate, for engines that need it, or "".
+    hostile: the engine runs candidate code, so the pool keeps a wall ready for it.
+    """
+
+    name: str
+    title: str
+    folder: Path
+    contract: str
+    seed: str
+    metrics: tuple[MetricSpec, ...]
+    stages: Mapping[str, Stage]
+    engine: str
+    grammar: str = ""
+    model: str = ""
+    references: tuple[str, ...] = ()
+    hostile: bool = True
+    file_suffix: str = field(default=".py")
+
+    def baselines(self) -> tuple[str, ...]:
+        """Give the stems of the baselines: the seed first, references last."""
+        stems = sorted(path.stem for path in (self.folder / "baselines").glob("*" + self.file_suffix))
+        order = {self.seed: -1, **dict.fromkeys(self.references, 1)}
+        return tuple(sorted((s for s in stems if s != "__init__"), key=lambda s: (order.get(s, 0), s)))
+
+    def baseline_source(self, stem: str) -> str:
+        """Give a baseline's text. Raises OSError when there is no such file."""
+        return (self.folder / "baselines" / (stem + self.file_suffix)).read_text()
+
+
+def resolve(name: str) -> Any:
+    """Import "module:attribute" and give the attribute."""
+    module, _, attribute = name.partition(":")
+    found: Any = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def load_space(name: str) -> Space:
+    """Give the space of a name: a built-in one, or any importable module with a `SPACE`.
+
+    A plain word such as "toy" means `asi_arch.spaces.toy.space`; a dotted name such as
+    "my_lab.my_space" is imported as it stands.
+
+    Raises:
+        SetupError: no such space, or its module holds no `SPACE`.
+    """
+    module = name if "." in name else f"asi_arch.spaces.{name}.space"
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module.startswith(error.name):
+            raise
+        known = ", ".join(sorted(path.parent.name for path in BUILT_IN.glob("*/space.py")))
+        raise SetupError(f"no space {name!r}; built in are {known}, or give a dotted module") from None
+    space = getattr(found, "SPACE", None)
+    if not isinstance(space, Space):
+        raise SetupError(f"space {name!r}: module {module} defines no SPACE of type Space")
+    return space

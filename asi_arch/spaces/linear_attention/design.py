@@ -1,0 +1,357 @@
+"""A mixer in the terms of the literature: one frozen tree of choices, its JSON, its limits and its size.
+
+B batch, T time, D width, H heads, K key channels of a head, V value channels of a head.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
+
+MAX_SQUARES = 10.0  # mixer parameters over D^2, at the sizes below
+SIZES = ((64, 2), (64, 4))  # (D, H): where candidates are trained, and where they are checked
+MAX_WORK = 3.2  # see `work`
+
+Node = TypeVar("Node")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decay:
+    """How a memory forgets: the log decay g of each step.
+
+    kind: fixed constant per head | learned constant per head | scalar of the token per head |
+        channel: of the token for each key channel, through a gate of low rank.
+    form: g as a function of the gate z. softplus -exp(a) softplus(z) | logsigmoid logsigmoid(z)/16 |
+        bounded -5 sigmoid(z) | mild -exp(-1/2) sigmoid(z) | recurrent -8 softplus(a) sigmoid(z).
+    scale: initial time scales in tokens, see `TIME_SCALES`, spread evenly in the logarithm.
+    rank: of the gate of kind channel.
+    """
+
+    kind: Literal["fixed", "learned", "scalar", "channel"] = "scalar"
+    form: Literal["softplus", "logsigmoid", "bounded", "mild", "recurrent"] = "softplus"
+    scale: Literal["short", "medium", "long", "wide"] = "medium"
+    rank: Literal[4, 8, 16, 32] = 16
+
+
+TIME_SCALES: Mapping[str, tuple[int, int]] = {
+    "short": (16, 2),
+    "medium": (128, 16),
+    "long": (1024, 128),
+    "wide": (1024, 2),
+}
+"""Initial time scales -1/g in tokens: of the first and of the last head, or channel of a head."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """One recurrent state S: [K, V] per head.
+
+    update: additive S + k v | delta: replace what the key k holds.
+    steps: of the delta rule for each token, each with a key, a value and a strength of its own.
+    normalised: an additive memory's output is divided by the sum of its weights, k . q.
+    write: strength. full 1 | sigmoid of the token | double: 2 sigmoid, so that eigenvalues of the
+        update reach -1 | step: the decay's softplus(z), as a discretised state space has it | tied:
+        1 - decay of each channel.
+    """
+
+    update: Literal["additive", "delta"] = "delta"
+    steps: Literal[1, 2, 3] = 1
+    decay: Decay | None = None
+    write: Literal["full", "sigmoid", "double", "step", "tied"] = "sigmoid"
+    normalised: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """How queries and keys are made.
+
+    rotary: positions as rotations. half: K is half of D / H. shared: all heads have one query and
+        one key, and differ in their values.
+    """
+
+    feature: Literal["identity", "silu", "elu1", "relu", "relu2", "softmax", "hedgehog"] = "silu"
+    norm: Literal["none", "l2", "rms"] = "l2"
+    rotary: bool = False
+    half: bool = False
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Values:
+    """How values are made.
+
+    residual: skip: values are added to what the memory gives | raw: values before convolution and
+        activation are mixed with those after. twice: V is twice D / H.
+    """
+
+    activation: Literal["none", "silu"] = "silu"
+    residual: Literal["none", "skip", "raw"] = "none"
+    twice: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fusion:
+    """How the outputs of several paths are mixed.
+
+    kind: static weights of a head | token: softmax over all paths | staged: first memory against
+        local paths, then inside each group. floor: the least weight of a choice, in percent.
+    """
+
+    kind: Literal["static", "token", "staged"] = "static"
+    floor: Literal[0, 2, 5] = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """What happens to the fused output.
+
+    norm: rms: of each head, before the gate | all: of all heads together, after the gate.
+    gate: a function of the token; double: 2 sigmoid, which starts at 1. rank: of the gate's
+        projection, 0: full.
+    """
+
+    norm: Literal["none", "rms", "all"] = "rms"
+    gate: Literal["none", "silu", "sigmoid", "double"] = "none"
+    rank: Literal[0, 16] = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """A mixer. The default is DeltaNet, the seed of the space (arXiv:2406.06484).
+
+    convolved: which of q, k, v go through a short convolution of `kernel` tokens.
+    shifted: which of q, k, v and the gates (g) are made from a mix of this token and the last.
+    memories: one or two. Other paths, 0 and False for none: local: kernel of a depthwise
+        convolution of the values; window: tokens of softmax attention; identity: the values.
+    """
+
+    convolved: Literal["", "q", "k", "v", "qk", "qv", "kv", "qkv"] = "qkv"
+    kernel: Literal[2, 3, 4, 6, 8] = 4
+    shifted: str = ""
+    keys: Keys = Keys()
+    values: Values = Values()
+    memories: tuple[Memory, ...] = (Memory(),)
+    local: Literal[0, 3, 5, 7, 11, 15] = 0
+    window: Literal[0, 8, 16, 32] = 0
+    identity: bool = False
+    fusion: Fusion = Fusion()
+    output: Output = Output()
+
+    def num_paths(self) -> int:
+        """Give how many outputs are fused."""
+        return len(self.memories) + self.num_local_paths()
+
+    def num_local_paths(self) -> int:
+        """Give how many of the fused outputs are no memory."""
+        return bool(self.local) + bool(self.window) + self.identity
+
+    def steps(self) -> int:
+        """Give the delta steps of a token, which is also the number of its keys and values."""
+        return self.memories[0].steps
+
+
+POSITIVE = ("elu1", "softmax", "hedgehog")
+"""Feature maps that are greater than 0 everywhere."""
+
+
+def choices(node: type, name: str) -> tuple[Any, ...]:
+    """Give the values that a field of a node may have, in their order."""
+    return get_args(get_type_hints(node)[name])
+
+
+def tidy(design: Design) -> Design:
+    """Give the same mixer with every field that has no effect at its default."""
+    base = Design()
+    if not design.convolved:
+        design = replace(design, kernel=base.kernel)
+    if design.num_paths() == 1:
+        design = replace(design, fusion=base.fusion)
+    if design.output.gate == "none":
+        design = replace(design, output=replace(design.output, rank=0))
+    order = "qkvg"
+    shifted = "".join(sorted(set(design.shifted), key=order.index))
+    memories = tuple(replace(m, decay=m.decay and _tidy_decay(m.decay)) for m in design.memories)
+    return replace(design, shifted=shifted, memories=memories)
+
+
+def _tidy_decay(decay: Decay) -> Decay:
+    if decay.kind in ("fixed", "learned"):
+        decay = replace(decay, form="softplus")
+    return decay if decay.kind == "channel" else replace(decay, rank=16)
+
+
+@lru_cache(maxsize=4096)
+def fault(design: Design) -> str | None:
+    """Say why a tidy design is not one of the grammar's mixers, or give None."""
+    return _memory_fault(design) or _path_fault(design) or _budget_fault(design)
+
+
+def _memory_fault(design: Design) -> str | None:
+    memories = design.memories
+    if not 1 <= len(memories) <= 2 or len(set(memories)) < len(memories):
+        return "a mixer has one memory, or two that differ"
+    if any(m.steps > 1 for m in memories[1:]):
+        return "only the first memory takes several steps"
+    if design.steps() > 1 and design.keys.shared:
+        return "with several steps each head has keys of its own"
+    if any(m.update == "delta" for m in memories) and design.keys.norm != "l2":
+        return "the delta rule needs keys of unit length"
+    for m in memories:
+        additive, decay = m.update == "additive", m.decay
+        if additive and (m.steps > 1 or m.write == "double"):
+            return "an additive memory has one step and no reflection"
+        if m.write == "step" and not (
+            additive and decay and decay.kind == "scalar" and decay.form == "softplus"
+        ):
+            return "write strength 'step' is the softplus of an additive memory's scalar decay"
+        if m.normalised and (not additive or design.keys.rotary or design.keys.feature not in POSITIVE):
+            return "a sum of weights normalises an additive memory whose features are positive"
+        if m.write == "tied" and not (additive and decay and decay.kind == "channel"):
+            return "write strength 'tied' belongs to an additive memory with a decay of each channel"
+    return None
+
+
+def _path_fault(design: Design) -> str | None:
+    if design.values.residual == "raw" and "v" not in design.convolved and design.values.activation == "none":
+        return "raw values are the values where nothing follows their projection"
+    if design.fusion.kind == "staged" and (not design.num_local_paths() or design.num_paths() < 3):
+        return "a staged gate needs three paths, one of them local"
+    first = design.memories[0]
+    bounded = first.update == "delta" or first.normalised or design.num_paths() > 1
+    if design.output.norm == "none" and not bounded:
+        return "an additive memory grows with T and needs a norm"
+    return None
+
+
+def _budget_fault(design: Design) -> str | None:
+    squares = max(parameters(design, d, h) / d**2 for d, h in SIZES)
+    if squares > MAX_SQUARES:
+        return f"{squares:.1f} D^2 parameters; the limit is {MAX_SQUARES:g} D^2"
+    if work(design) > MAX_WORK:
+        return f"{work(design):.1f} times the seed's work; the limit is {MAX_WORK:g}"
+    return None
+
+
+def parameters(design: Design, width: int, heads: int) -> int:
+    """Give the number of parameters of the rendered mixer at D = width, H = heads."""
+    k, v = head_widths(design, width // heads)
+    n, groups = design.steps(), 1 if design.keys.shared else heads
+    channels = {"q": groups * k, "k": n * groups * k, "v": n * heads * v}
+    total = sum(
+        c * (width + (design.kernel if name in design.convolved else 0)) for name, c in channels.items()
+    )
+    total += len(design.shifted) * width + heads * v * (width + design.local)  # the last: output projection
+    if design.keys.feature == "hedgehog":
+        total += (1 + n) * groups * k * (k // 2)
+    total += 2 * k if design.keys.norm == "rms" else 0
+    total += {"none": 0, "skip": heads, "raw": n * heads * v}[design.values.residual]
+    total += sum(_memory_parameters(m, width, heads, k) for m in design.memories)
+    total += _fusion_parameters(design, width, heads) if design.num_paths() > 1 else 0
+    return total + _output_parameters(design.output, width, heads, v)
+
+
+def head_widths(design: Design, head: int) -> tuple[int, int]:
+    """Give K and V for D / H = head."""
+    return head // 2 if design.keys.half else head, head * 2 if design.values.twice else head
+
+
+def _memory_parameters(memory: Memory, width: int, heads: int, k: int) -> int:
+    total = width * heads * memory.steps if memory.write in ("sigmoid", "double") else 0
+    decay = memory.decay
+    if decay is None or decay.kind == "fixed":
+        return total
+    if decay.kind == "learned":
+        return total + heads
+    out = heads if decay.kind == "scalar" else heads * k
+    total += width * out if decay.kind == "scalar" else (width + out) * decay.rank
+    return total + out + (heads if decay.form == "softplus" else 0)
+
+
+def _output_parameters(output: Output, width: int, heads: int, v: int) -> int:
+    total = {"none": 0, "rms": v, "all": heads * v}[output.norm]
+    if output.gate == "none":
+        return total
+    return total + ((width + heads * v) * output.rank if output.rank else width * heads * v)
+
+
+def _fusion_parameters(design: Design, width: int, heads: int) -> int:
+    if design.fusion.kind == "static":
+        return heads * design.num_paths()
+    choices = design.num_paths()
+    if design.fusion.kind == "staged":
+        groups = (len(design.memories), design.num_local_paths())
+        choices = 1 + sum(size for size in groups if size > 1)
+    return (width + 1) * heads * choices
+
+
+def work(design: Design) -> float:
+    """Give a rough ratio of a training step's seconds to the seed's; docs/researcher.md has the fit."""
+    return 1.0
+
+
+def to_json(node: Any) -> str:
+    """Give a design as one line of JSON that holds only what differs from the defaults."""
+    return json.dumps(_plain(node))
+
+
+def _plain(node: Any) -> Any:
+    if isinstance(node, tuple):
+        return [_plain(item) for item in node]
+    if not is_dataclass(node):
+        return node
+    base = type(node)()  # type: ignore[misc]
+    pairs = ((f.name, getattr(node, f.name)) for f in fields(node))
+    return {name: _plain(value) for name, value in pairs if value != getattr(base, name)}
+
+
+def from_json(text: str) -> Design:
+    """Give the design that `to_json` wrote.
+
+    Raises:
+        ValueError: the text is no JSON, or no valid design; one line says what is wrong.
+    """
+    design = tidy(_node(Design, json.loads(text)))
+    reason = fault(design)
+    if reason:
+        raise ValueError(reason)
+    return design
+
+
+NESTED: Mapping[str, type] = {
+    "keys": Keys,
+    "values": Values,
+    "fusion": Fusion,
+    "output": Output,
+    "decay": Decay,
+}
+
+
+def _node(kind: type[Node], plain: Any) -> Node:
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    if not isinstance(plain, dict) or not plain.keys() <= known:
+        raise ValueError(f"{plain!r} is no {kind.__name__}")
+    return kind(**{name: _value(kind, name, value) for name, value in plain.items()})
+
+
+def _value(kind: type, name: str, value: Any) -> Any:
+    if name == "memories":
+        if not isinstance(value, list):
+            raise ValueError("memories are a list")
+        return tuple(_node(Memory, item) for item in value)
+    if name in NESTED:
+        return None if name == "decay" and value is None else _node(NESTED[name], value)
+    allowed = (True, False) if type(getattr(kind(), name)) is bool else choices(kind, name)
+    if name == "shifted":
+        fine = isinstance(value, str) and set(value) <= set("qkvg")
+    else:
+        fine = any(type(value) is type(one) and value == one for one in allowed)
+    if not fine:
+        raise ValueError(f"{kind.__name__}.{name} cannot be {value!r}")
+    return value
+
+
+def inverse_softplus(y: float) -> float:
+    """Give x with softplus(x) = y."""
+    return y + math.log(-math.expm1(-y))

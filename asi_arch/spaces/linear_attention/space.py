@@ -1,0 +1,42 @@
+"""The space of linear-attention mixers: what is searched, against what, and at which budgets."""
+
+from pathlib import Path
+
+from asi_arch.records import Stage
+from asi_arch.space import MetricSpec, Space
+from asi_arch.spaces.linear_attention.contract import CONTRACT
+
+# Scales: sd of the difference of two single runs, sqrt(2) times the sd over seeds, pooled over seven
+# mixers (3 seeds each at explore, 2 at replicate). Shared data order and initial embedding did not
+# make it smaller. Recall is noisier for a mixer in the middle of learning it than this pooled figure.
+SPACE = Space(
+    name="linear_attention",
+    title="Linear attention: token mixers with constant memory",
+    folder=Path(__file__).parent,
+    contract=CONTRACT,
+    seed="delta_net",
+    references=("softmax_attention",),
+    metrics=(
+        MetricSpec(
+            name="bits_per_byte",
+            title="text",
+            unit="bits/byte",
+            higher_is_better=False,
+            scale={"explore": 0.037, "replicate": 0.030},
+        ),
+        MetricSpec(
+            name="recall_nll",
+            title="recall",
+            unit="nats",
+            higher_is_better=False,
+            scale={"explore": 0.37, "replicate": 0.18},
+        ),
+    ),
+    stages={
+        "explore": Stage(name="explore", steps=500, learning_rate=1.2e-2),
+        "replicate": Stage(name="replicate", steps=1000, learning_rate=1e-2),
+    },
+    engine="asi_arch.engineer.examine:examine",
+    grammar="asi_arch.spaces.linear_attention.grammar:linear_attention_grammar",
+    model="asi_arch.spaces.linear_attention.model",
+)
