@@ -5,10 +5,10 @@ they meet in these records.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 Record = TypeVar("Record")
 
@@ -260,7 +260,6 @@ class Job:
     space: its name, for `space.load_space`. bundle: graphs from an earlier check of the same
     source, so that it need not be translated again; "" to translate.
     enforce: False trains in spite of failed checks, which stay on record: for reference rows.
-    seconds: time limit of the job; 0 for none.
     """
 
     space: str
@@ -270,7 +269,6 @@ class Job:
     stage: Stage | None = None
     bundle: str = ""
     enforce: bool = True
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,15 +287,15 @@ def text_hash(text: str) -> str:
 
 
 @cache
-def _adapter(kind: Any) -> Any:
+def _adapter(kind: Hashable) -> Any:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(kind)
+    return TypeAdapter(cast("Any", kind))
 
 
 def to_json(record: object) -> str:
     """Give a record of this module as JSON text. Floats keep every bit and must be finite."""
-    text: bytes = _adapter(type(record)).dump_json(record)
+    text: bytes = _adapter(cast("Hashable", type(record))).dump_json(record)
     return text.decode()
 
 
@@ -307,5 +305,5 @@ def from_json(kind: type[Record], text: str | bytes) -> Record:
     Raises:
         pydantic.ValidationError: the text is no such record.
     """
-    record: Record = _adapter(kind).validate_json(text)
+    record: Record = _adapter(cast("Hashable", kind)).validate_json(text)
     return record

@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from asi_arch.analyst.explain import explain
@@ -31,14 +32,14 @@ SPACE = Space(
     metrics=(
         MetricSpec(
             name="bits_per_byte",
-            title="bits/byte",
-            unit="bits",
+            title="text",
+            unit="bits/byte",
             higher_is_better=False,
             scale={"explore": 0.037},
         ),
         MetricSpec(
             name="recall_nll",
-            title="recall nll",
+            title="recall",
             unit="nats",
             higher_is_better=False,
             scale={"explore": 0.37},
@@ -69,8 +70,10 @@ def evidence(
     steps = [1, *range(10, 501, 10)]
     curve = [(s, end + (9 - end) * math.exp(-s / 80) + dice.gauss(0, 0.04) * (s < 500)) for s in steps]
     accuracy = math.exp(-nll)
-    pairs = {
-        f"recall_accuracy_{n}": Metric(value=accuracy ** (n / 6), standard_error=0.01) for n in (2, 4, 8, 16)
+    graded = {f"recall_accuracy_n{n}": accuracy ** (n / 6) for n in (2, 4, 8, 16)}
+    details = {
+        name: Metric(value=value, standard_error=0.01)
+        for name, value in {"recall_accuracy": accuracy, **graded}.items()
     }
     return Evidence(
         stage="explore",
@@ -83,7 +86,7 @@ def evidence(
             "bits_per_byte": Metric(value=bits, standard_error=0.01),
             "recall_nll": Metric(value=nll, standard_error=0.02),
         },
-        details={"recall_accuracy": Metric(value=accuracy, standard_error=0.01), **pairs},
+        details=details,
         cost=Cost(
             parameters=131_216,
             mixer_parameters=20_800 + dice.randrange(9000),
@@ -171,7 +174,4 @@ def _ended(number, kind, proposal, runs, reference, dice) -> Experiment:
         claimed_at=started,
         ended_at=started + dice.uniform(12, 20),
     )
-    finding = explain(experiment, None, (), seed, SPACE)
-    return Experiment(
-        **{f: getattr(experiment, f) for f in experiment.__slots__ if f != "finding"}, finding=finding
-    )
+    return replace(experiment, finding=explain(experiment, None, (), seed, SPACE))

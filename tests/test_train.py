@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from asi_arch.engineer.train import TaskBatches, TaskShare, make_optimizer, peak_bytes, schedule, train
 from asi_arch.errors import CandidateError
@@ -29,11 +30,10 @@ class Mean(nn.Module):
     def __init__(self, d_model):
         super().__init__()
         self.out = nn.Linear(d_model, d_model, bias=False)
-        self.dropout = nn.Dropout(0.1)
 
     def forward(self, x):
         count = torch.arange(1, x.shape[1] + 1, dtype=x.dtype)[:, None]
-        return self.out(self.dropout(x.cumsum(1) / count)), None
+        return self.out(x.cumsum(1) / count), None
 
 
 def tiny_model(seed=0, mixer=Mean):
@@ -80,7 +80,7 @@ def test_the_loss_falls():
 
 @pytest.mark.parametrize("steps", [1, 7, 50, 120, 500])
 def test_the_curve_has_about_fifty_points_and_ends_at_the_last_step(steps):
-    model = nn.Sequential(nn.Embedding(256, 256))
+    model = nn.Embedding(256, 256)
     recipe = replace(TINY, tasks=(TaskShare(task="recall", rows=1, evaluation_rows=2),))
     curve = train(model, stage(steps), recipe, 0, ignore).curve
     assert curve[-1][0] == steps
@@ -89,21 +89,17 @@ def test_the_curve_has_about_fifty_points_and_ends_at_the_last_step(steps):
 
 
 def test_a_point_of_the_curve_is_the_mean_loss_since_the_point_before():
-    each = dict(train(tiny_model(), stage(50), TINY, 0, ignore).curve)
     model = tiny_model()
-    optimizer_free = [each[step] for step in range(1, 51)]
-    whole = train(model, replace(stage(50), steps=50), TINY, 0, ignore).curve
-    assert [loss for _, loss in whole] == optimizer_free
-    coarse = train(tiny_model(), stage(100, 0.0), TINY, 0, ignore).curve
-    batches = TaskBatches(TINY, 0)
-    losses = [still_loss(tiny_model(), batches.next()) for _ in range(2)]
-    assert coarse[0][0] == 2
-    assert coarse[0][1] == pytest.approx(sum(losses) / 2, rel=0.02)  # dropout differs
-
-
-def still_loss(model, batch):
-    criterion = nn.CrossEntropyLoss()
-    return sum(float(criterion(model(r.inputs).flatten(0, 1), r.targets.flatten())) for r in batch)
+    model.requires_grad_(False)
+    model.norm.weight.requires_grad_(True)
+    curve = train(model, stage(100, learning_rate=0.0), TINY, 0, ignore).curve
+    batches, losses = TaskBatches(TINY, 0), []
+    with torch.no_grad():
+        for _ in range(4):
+            logits = [(model.eval()(rows.inputs), rows.targets) for rows in batches.next()]
+            losses.append(sum(F.cross_entropy(x.flatten(0, 1), y.flatten()).item() for x, y in logits))
+    assert [step for step, _ in curve[:2]] == [2, 4]
+    assert [loss for _, loss in curve[:2]] == pytest.approx([sum(losses[:2]) / 2, sum(losses[2:]) / 2])
 
 
 def test_the_learning_rate_rises_for_a_tenth_and_falls_to_a_fiftieth():
@@ -113,8 +109,8 @@ def test_the_learning_rate_rises_for_a_tenth_and_falls_to_a_fiftieth():
     assert rates[49] == 1.0
     assert rates[275] == pytest.approx(0.5 + 0.02)
     assert rates[499] == pytest.approx(1 / 450 + 0.02)
-    assert all(a <= b for a, b in zip(rates[:50], rates[1:51], strict=True))
-    assert all(a >= b for a, b in zip(rates[50:], rates[51:], strict=False))
+    assert rates[:50] == sorted(rates[:50])
+    assert rates[50:] == sorted(rates[50:], reverse=True)
     assert max(rates) == 1.0
 
 

@@ -51,8 +51,9 @@ def explain(
         seed: the seed's runs at the stage of the experiment; empty while none is measured.
         space: names the metrics and their scales.
 
-    The text depends on the arguments alone. A difference below one scale of its metric is called not
-    distinguishable, whichever way it points.
+    The text depends on the arguments alone. The noise that it speaks of is the metric's scale, that of a
+    difference between two single runs; a smaller change is called not distinguishable, whichever way
+    it points.
     """
     if experiment.failure is not None:
         return _explain_failure(experiment, experiment.failure, parent)
@@ -94,10 +95,11 @@ def _task(spec: MetricSpec, runs: Sequence[Evidence], reference: Sequence[Eviden
     value = mean_metric(runs, spec.name)
     change = mean(gain(spec, run, reference) for run in runs)
     scale = scale_at(spec, runs[0].stage)
+    measured = f"{spec.title} {value:.4g} {spec.unit}".rstrip()
     if abs(change) < scale:
-        return f"{spec.title} {value:.4g}, within one scale ({scale:.2g}): not distinguishable"
-    direction = "better" if change > 0 else "worse"
-    return f"{spec.title} {value:.4g}, {direction} by {abs(change):.3g}, {abs(change) / scale:.1f} scales"
+        return f"{measured}, within the noise of {scale:.2g}: not distinguishable"
+    verdict = f"{'better' if change > 0 else 'worse'} by {abs(change):.3g}"
+    return f"{measured}, {verdict}, {abs(change) / scale:.1f} times the noise"
 
 
 def _costs(name: str, runs: Sequence[Evidence], reference: Sequence[Evidence]) -> str:
@@ -132,7 +134,7 @@ def _seed_figures(runs: Sequence[Evidence], space: Space) -> str:
     for spec in space.metrics:
         noise = seed_noise(runs, spec.name)
         beside = "" if noise is None else f" (noise of a run {noise:.2g})"
-        parts.append(f"{spec.title} {mean_metric(runs, spec.name):.4g}{beside}")
+        parts.append(f"{spec.title} {mean_metric(runs, spec.name):.4g} {spec.unit}".rstrip() + beside)
     return "The seed: " + "; ".join(parts) + "."
 
 
@@ -172,18 +174,19 @@ def _weakest(runs: Sequence[Evidence], seed: Sequence[Evidence], space: Space) -
     spec = min(space.metrics, key=lambda s: in_scales[s.name])
     distance = in_scales[spec.name]
     words = ["weak" if distance < 1 else "improve", spec.title, _words(spec.name)]
-    words += [_words(name) for name in _low_details(runs[-1], spec)]
+    words += _low_details(runs[-1], spec)
     if runs[-1].cost.relative_seconds > 1 + 2 * SAME_SPEED:
         words.append("slow training, more time for each step")
-    sentence = f"Its weakest task is {spec.title} ({distance:+.1f} scales to the seed)."
-    return sentence if len(space.metrics) > 1 else "", " ".join(words)
+    sentence = f"Its weakest task is {spec.title} ({distance:+.1f} times the noise against the seed)."
+    query = " ".join(dict.fromkeys(" ".join(words).split()))
+    return sentence if len(space.metrics) > 1 else "", query
 
 
 def _low_details(run: Evidence, spec: MetricSpec) -> list[str]:
     """Give the name of the lowest accuracy among the details of a metric's task, if it has one."""
     task = spec.name.split("_")[0]
     own = {n: m.value for n, m in run.details.items() if n.startswith(task) and "accuracy" in n}
-    return [min(own, key=lambda n: (own[n], n))] if own else []
+    return [_words(min(own, key=lambda n: (own[n], n)))] if own else []
 
 
 def _explain_failure(experiment: Experiment, failure: Failure, parent: Experiment | None) -> Finding:

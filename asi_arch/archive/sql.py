@@ -15,76 +15,16 @@ from typing import Any
 
 import sqlalchemy as sa
 from pydantic import ValidationError
-from sqlalchemy.dialects.sqlite import insert
 
+from asi_arch.archive import tables
 from asi_arch.archive.base import Row
 from asi_arch.archive.lease import Lease, is_alive
 from asi_arch.errors import SetupError
 from asi_arch.records import Experiment, Kind, Status, from_json, text_hash, to_json
 
-SCHEMA = 1
-OPEN = ("claimed", "proposed")
 OWNERS = "owners"  # folder of leases, beside the file
 BUSY_SECONDS = 60.0
 READ_AT_ONCE = 500  # records in one query; SQLite allows 32,766 variables
-
-_tables = sa.MetaData()
-
-_facts = sa.Table(
-    "facts",
-    _tables,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("value", sa.Text, nullable=False),
-)
-
-_experiments = sa.Table(
-    "experiments",
-    _tables,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("status", sa.Text, nullable=False),
-    sa.Column("name", sa.Text, nullable=False, default=""),
-    sa.Column("owner", sa.Text),
-    sa.Column("source_hash", sa.Text, nullable=False, default=""),
-    sa.Column("graph_hash", sa.Text, nullable=False, default=""),
-    sa.Column("parents", sa.Text, nullable=False, default="[]"),
-    sa.Column("fitness", sa.Float),
-    sa.Column("result", sa.Integer, unique=True),
-    sa.Column("claimed_at", sa.Float, nullable=False),
-    sa.Column("ended_at", sa.Float),
-    sa.Column("revision", sa.Integer, nullable=False, unique=True),
-    sa.Column("record", sa.Text, nullable=False),
-    sa.CheckConstraint("kind IN ('baseline', 'reference', 'candidate')"),
-    sa.CheckConstraint("status IN ('claimed', 'proposed', 'finished', 'failed')"),
-    sa.CheckConstraint("(status = 'finished') = (fitness IS NOT NULL)"),
-    sa.CheckConstraint("(status IN ('finished', 'failed')) = (ended_at IS NOT NULL)"),
-    sa.CheckConstraint("(kind = 'candidate' AND ended_at IS NOT NULL) = (result IS NOT NULL)"),
-    sa.CheckConstraint("owner IS NULL OR ended_at IS NULL"),
-    sa.Index("experiments_status", "status", "id"),
-    sa.Index("experiments_fitness", "fitness"),
-    sa.Index("experiments_graph_hash", "graph_hash"),
-)
-
-_bundles = sa.Table(
-    "bundles",
-    _tables,
-    sa.Column("graph_hash", sa.Text, primary_key=True),
-    sa.Column("bundle", sa.LargeBinary, nullable=False),
-)
-
-_reservations = sa.Table(
-    "reservations",
-    _tables,
-    sa.Column("graph_hash", sa.Text, primary_key=True),
-    sa.Column("stage", sa.Text, primary_key=True),
-    sa.Column("seed", sa.Integer, primary_key=True),
-    sa.Column("id", sa.Integer, sa.ForeignKey("experiments.id"), nullable=False),
-)
-
-_ROW = [
-    _experiments.c[name]
-    for name in ("id", "kind", "status", "name", "fitness", "parents", "graph_hash", "result", "revision")
-]
 
 
 class SqlArchive:
@@ -112,52 +52,48 @@ class SqlArchive:
             schema = self.facts().get("schema", "none")
         except (sa.exc.DatabaseError, sqlite3.DatabaseError) as error:
             fault = getattr(error, "orig", error)
-            raise SetupError(f"cannot read archive {self._path}: {fault}; restore it from a copy") from None
-        if damage != "ok":
-            raise SetupError(f"archive {self._path} is damaged: {damage}; restore it from a copy")
-        if schema != str(SCHEMA):
             raise SetupError(
-                f"archive {self._path} has schema {schema}, this program reads {SCHEMA}; "
+                f"cannot read archive {self._path}: {fault}; if the folder may be written, restore the file"
+            ) from None
+        if damage != "ok":
+            raise SetupError(f"archive {self._path} is damaged: {damage}; restore the file")
+        if schema != str(tables.VERSION):
+            raise SetupError(
+                f"archive {self._path} has schema {schema}, this program reads {tables.VERSION}; "
                 "open it with the version that wrote it"
             )
 
     def facts(self) -> Mapping[str, str]:
         """Give what was noted when the archive was created, by name."""
         with self._reader.begin() as connection:
-            found = connection.execute(sa.select(_facts.c.name, _facts.c.value))
+            found = connection.execute(sa.select(tables.facts.c.name, tables.facts.c.value))
             return {row.name: row.value for row in found}
 
     def claim(self, kind: Kind, at_most: int | None = None) -> int | None:
         """Take the next id; see `Archive.claim`."""
         owner = self._owner()
         with self._engine.begin() as connection:
-            if at_most is not None:
-                of_kind = sa.select(sa.func.count()).where(_experiments.c.kind == kind)
-                if connection.execute(of_kind).scalar_one() >= at_most:
-                    return None
-            id = _next(connection, _experiments.c.id)
-            claimed = Experiment(id=id, kind=kind, status="claimed", claimed_at=time.time())
-            values = {"id": id, "owner": owner, "revision": _next(connection, _experiments.c.revision)}
-            connection.execute(sa.insert(_experiments).values(_columns(claimed) | values))
-        return id
+            known = connection.execute(tables.COUNT, {"wanted": kind}).scalar_one()
+            if at_most is not None and known >= at_most:
+                return None
+            last, revision = connection.execute(tables.BEFORE_CLAIM).tuples().one()
+            claimed = Experiment(id=last + 1, kind=kind, status="claimed", claimed_at=time.time())
+            connection.execute(tables.INSERT, _columns(claimed) | {"owner": owner, "revision": revision + 1})
+        return claimed.id
 
     def adopt(self, *kinds: Kind) -> int | None:
         """Take an open experiment that belongs to nobody; see `Archive.adopt`."""
         own = self._owner()
-        column = _experiments.c
-        is_open = column.status.in_(OPEN)
-        query = sa.select(column.id, column.owner).where(is_open, column.kind.in_(kinds)).order_by(column.id)
         with self._reader.begin() as connection:
-            found = connection.execute(query).all()
+            found = connection.execute(tables.OPEN_OWNERS, {"kinds": kinds}).all()
         alive = {None: False, own: True}
-        for id, owner in found:
+        for id, owner in sorted(found):
             if owner not in alive:
                 alive[owner] = is_alive(self._path.parent / OWNERS, owner)
             if alive[owner]:
                 continue
-            unchanged = sa.and_(column.id == id, column.owner.is_not_distinct_from(owner), is_open)
             with self._engine.begin() as connection:
-                taken = connection.execute(sa.update(_experiments).where(unchanged).values(owner=own))
+                taken = connection.execute(tables.TAKE, {"this": id, "before": owner, "owner": own})
             if taken.rowcount == 1:
                 return int(id)
         return None
@@ -165,48 +101,43 @@ class SqlArchive:
     def release(self, id: int) -> None:
         """Give an experiment up; see `Archive.release`."""
         with self._engine.begin() as connection:
-            connection.execute(sa.update(_experiments).where(_experiments.c.id == id).values(owner=None))
+            connection.execute(tables.TAKE, {"this": id, "before": self._owner(), "owner": None})
 
     def record(self, experiment: Experiment) -> bool:
         """Write an experiment durably; see `Archive.record`."""
-        columns = _columns(experiment)
+        values = _columns(experiment)
         bundles = [
             {"graph_hash": e.graph_hash, "bundle": zlib.compress(e.bundle.encode(), 1)}
             for e in experiment.evidence
             if e.bundle
         ]
         with self._engine.begin() as connection:
-            before = sa.select(_experiments.c.status).where(_experiments.c.id == experiment.id)
-            status = connection.execute(before).scalar_one_or_none()
-            if status is None:
+            before = connection.execute(tables.BEFORE_RECORD, {"this": experiment.id}).one_or_none()
+            if before is None:
                 raise KeyError(f"experiment {experiment.id} was never claimed")
-            if status not in OPEN:
+            status, revision, result = before
+            if status not in tables.OPEN:
                 return False
             if bundles:
-                connection.execute(insert(_bundles).on_conflict_do_nothing(), bundles)
-            columns["revision"] = _next(connection, _experiments.c.revision)
-            if experiment.status not in OPEN:
-                columns["owner"] = None
-                if experiment.kind == "candidate":
-                    columns["result"] = _next(connection, _experiments.c.result)
-            this = _experiments.c.id == experiment.id
-            connection.execute(sa.update(_experiments).where(this).values(columns))
+                connection.execute(tables.KEEP_BUNDLE, bundles)
+            values |= {"this": experiment.id, "revision": revision + 1}
+            if experiment.status not in tables.OPEN:
+                is_result = experiment.kind == "candidate"
+                values |= {"owner": None, "result": result + 1 if is_result else None}
+            connection.execute(tables.UPDATE, values)
         return True
 
     def reserve(self, graph_hash: str, stage: str, seed: int, id: int) -> int:
         """Give the experiment that may train a graph; see `Archive.reserve`."""
         wanted = {"graph_hash": graph_hash, "stage": stage, "seed": seed}
         with self._engine.begin() as connection:
-            connection.execute(insert(_reservations).values(wanted | {"id": id}).on_conflict_do_nothing())
-            first = sa.select(_reservations.c.id).filter_by(**wanted)
-            return int(connection.execute(first).scalar_one())
+            connection.execute(tables.RESERVE, wanted | {"id": id})
+            return int(connection.execute(tables.RESERVED, wanted).scalar_one())
 
     def get(self, id: int) -> Experiment:
         """Give an experiment as it stands now; see `Archive.get`."""
         with self._reader.begin() as connection:
-            text = connection.execute(
-                sa.select(_experiments.c.record).where(_experiments.c.id == id)
-            ).scalar_one_or_none()
+            text = connection.execute(tables.RECORD, {"this": id}).scalar_one_or_none()
         if text is None:
             raise KeyError(f"no experiment {id}")
         return from_json(Experiment, text)
@@ -221,9 +152,9 @@ class SqlArchive:
                 if kind in (None, row.kind) and status in (None, row.status)
             ]
             missing = [id for id in wanted if id not in self._records]
-            text = sa.select(_experiments.c.id, _experiments.c.record)
+            text = sa.select(tables.experiments.c.id, tables.experiments.c.record)
             for start in range(0, len(missing), READ_AT_ONCE):
-                some = _experiments.c.id.in_(missing[start : start + READ_AT_ONCE])
+                some = tables.experiments.c.id.in_(missing[start : start + READ_AT_ONCE])
                 for id, record in connection.execute(text.where(some)):
                     self._records[id] = from_json(Experiment, record)
             return [self._records[id] for id in wanted]
@@ -237,9 +168,7 @@ class SqlArchive:
     def bundle(self, graph_hash: str) -> str:
         """Give the graphs of a hash as JSON text; see `Archive.bundle`."""
         with self._reader.begin() as connection:
-            packed = connection.execute(
-                sa.select(_bundles.c.bundle).where(_bundles.c.graph_hash == graph_hash)
-            ).scalar_one_or_none()
+            packed = connection.execute(tables.BUNDLE, {"wanted": graph_hash}).scalar_one_or_none()
         if packed is None:
             raise KeyError(f"no bundle of graph {graph_hash}")
         return zlib.decompress(packed).decode()
@@ -260,8 +189,7 @@ class SqlArchive:
 
     def _refresh(self, connection: sa.Connection) -> None:
         """Read what changed. New ids only ever grow, so the rows stay in the order of ids."""
-        changed = sa.select(*_ROW).where(_experiments.c.revision > self._revision)
-        for found in connection.execute(changed.order_by(_experiments.c.id)).mappings():
+        for found in connection.execute(tables.CHANGED, {"since": self._revision}).mappings():
             values = dict(found)
             self._revision = max(self._revision, values.pop("revision"))
             values |= {"parents": tuple(json.loads(values["parents"])), "result": values["result"] or 0}
@@ -283,11 +211,11 @@ def create_archive(path: Path, facts: Mapping[str, str], entries: Iterable[Exper
         draft = Path(folder) / path.name
         engine = _connect(draft)
         with engine.begin() as connection:
-            _tables.create_all(connection)
-            noted = {"schema": str(SCHEMA)} | dict(facts)
-            connection.execute(sa.insert(_facts), [{"name": n, "value": v} for n, v in noted.items()])
+            tables.schema.create_all(connection)
+            noted = {"schema": str(tables.VERSION)} | dict(facts)
+            connection.execute(sa.insert(tables.facts), [{"name": n, "value": v} for n, v in noted.items()])
             for entry in entries:
-                connection.execute(sa.insert(_experiments).values(_columns(entry) | {"revision": entry.id}))
+                connection.execute(tables.INSERT, _columns(entry) | {"revision": entry.id})
         engine.dispose()  # the last connection folds the log into the file
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)
@@ -331,10 +259,6 @@ def _connect(path: Path) -> sa.Engine:
         connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN IMMEDIATE"))
 
     return engine
-
-
-def _next(connection: sa.Connection, column: sa.ColumnElement[int]) -> int:
-    return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(column), 0) + 1)).scalar_one())
 
 
 def _columns(experiment: Experiment) -> dict[str, Any]:

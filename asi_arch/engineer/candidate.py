@@ -90,12 +90,16 @@ class Candidate:
         self, place: Place, lengths: Sequence[int], tensors: dict[str, Tensor], x: Tensor
     ) -> Tensor:
         """Feed x in pieces, carrying the state; give the outputs as one [B, T, D]."""
-        outputs, state, begin = [], (), 0
+        outputs: list[Tensor] = []
+        state: tuple[Tensor, ...] = ()
+        begin = 0
         for i, length in enumerate(lengths):
             prefix = tuple(lengths[: i + 1])
             if len(set(prefix)) == 1 and len(prefix) > 2 and not self.bundle.has(place, "eval", prefix):
                 prefix = self._longest(place, prefix)
-            y, *state = self.run(place, "eval", prefix, tensors, x[:, begin : begin + length], *state)  # type: ignore[assignment]
+            piece = x[:, begin : begin + length]
+            y, *after = self.run(place, "eval", prefix, tensors, piece, *state)
+            state = tuple(after)
             outputs.append(y)
             begin += length
         return torch.cat(outputs, 1)
@@ -106,10 +110,15 @@ class Candidate:
             prefix = prefix[:-1]
         return prefix
 
+    def num_tokens(self, place: Place, wanted: int, traced: int) -> int:
+        """Give how many single tokens can be fed: `wanted`, or `traced` where the state's shape changes."""
+        last, before = (self.bundle.number(place, "eval", (1,) * n) for n in (traced, traced - 1))
+        return wanted if last == before else traced
+
     def same_modes(self, place: Place, length: int) -> bool:
         """Tell whether train and eval graphs are one but for dropout."""
         train, evaluate = (self.graph(place, mode, (length,)) for mode in ("train", "eval"))
-        return _without_dropout(train) == _without_dropout(evaluate)
+        return bool(_without_dropout(train) == _without_dropout(evaluate))
 
 
 def _moved(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from asi_arch.engineer.bundle import Place
 from asi_arch.engineer.candidate import Candidate
 from asi_arch.engineer.cost import measure
 from asi_arch.records import Verdict
@@ -46,7 +47,7 @@ def _scale(y: Tensor) -> float:
 
 
 def finite(candidate: Candidate) -> Verdict:
-    """Outputs and gradients are finite: as initialised, in fp32 and bf16, for plain, zero and large inputs."""
+    """Outputs and gradients are finite in fp32 and bf16, for normal, zero and large inputs."""
     probes = 0
     for place in candidate.places:
         tensors = candidate.tensors(place, jitter=0.0, dtype=torch.float32)
@@ -86,27 +87,27 @@ def causality(candidate: Candidate) -> Verdict:
             worst = max(worst, leak)
             if not leak <= LEAK_LIMIT:
                 where = f"T = {length}, {mode} mode, layer {place.layer}, after position {at}"
-                message = f"outputs move by {leak:.1e} of their size when later inputs change (limit {LEAK_LIMIT:.0e})"
-                return _verdict("causality", False, f"{message} at {where}")
+                message = f"outputs move by {leak:.1e} of their size when later inputs change"
+                return _verdict("causality", False, f"{message} (limit {LEAK_LIMIT:.0e}) at {where}")
     message = f"later inputs move outputs by {worst:.1e} at most (limit {LEAK_LIMIT:.0e}, float64)"
     return _verdict("causality", True, f"{message}, {probes} probes, T to {max(LENGTHS):,}")
 
 
-def _leak(candidate: Candidate, at: tuple[object, str, int], tensors: dict[str, Tensor]) -> tuple[float, int]:
+def _leak(candidate: Candidate, at: tuple[Place, str, int], tensors: dict[str, Tensor]) -> tuple[float, int]:
     """Give the largest relative leak into a prefix, and the position after which it came."""
     place, mode, length = at
-    width = place.d_model  # type: ignore[attr-defined]
+    width = place.d_model
     generator = torch.Generator().manual_seed(length)
     cuts = torch.randint(0, length - 1, (BATCH,), generator=generator)
     cuts[0], cuts[1] = length - 2, (length - 1) // 2
     before = torch.arange(length)[None] <= cuts[:, None]  # [B, T]
     x = _inputs(length, width, 2).requires_grad_()
-    y, *_ = candidate.run(place, mode, (length,), tensors, x)  # type: ignore[arg-type]
+    y, *_ = candidate.run(place, mode, (length,), tensors, x)
     scale, worst, where = _scale(y), 0.0, -1
     for seed, factor in ((3, 1.0), (4, 5.0)):
         moved = torch.where(before[..., None], x.detach(), factor * _inputs(length, width, seed))
         with torch.no_grad():
-            y2, *_ = candidate.run(place, mode, (length,), tensors, moved)  # type: ignore[arg-type]
+            y2, *_ = candidate.run(place, mode, (length,), tensors, moved)
         change = ((y.detach() - y2).abs().amax(-1) * before).amax(-1) / scale  # [B]
         worst, where = max((worst, where), (_number(change.max()), int(cuts[change.argmax()])))
     probe = torch.randn(y.shape, generator=generator, dtype=y.dtype) * before[..., None]
@@ -123,13 +124,12 @@ def _number(value: Tensor) -> float:
 def continuation(candidate: Candidate) -> Verdict:
     """A sequence whole, in pieces and token by token gives the same outputs."""
     worst = 0.0
-    ways = (*CUTS, (1,) * NUM_TOKENS)
     for place in candidate.places:
         for jitter in (0.0, 1.0):
             tensors = candidate.tensors(place, jitter, torch.float64)
-            for lengths in ways:
+            for lengths in (*CUTS, (1,) * candidate.num_tokens(place, NUM_TOKENS, TRACED_TOKENS)):
                 total = sum(lengths)
-                whole = 64 if total == NUM_TOKENS else total
+                whole = 64 if lengths[-1] == lengths[0] == 1 else total
                 x = _inputs(whole, place.d_model, 5)
                 with torch.no_grad():
                     expected = candidate.run(place, "eval", (whole,), tensors, x)[0][:, :total]
@@ -175,9 +175,8 @@ def batch(candidate: Candidate) -> Verdict:
                 return _verdict(
                     "batch", False, f"{message} at T = {length}, {mode} mode, layer {place.layer}"
                 )
-    return _verdict(
-        "batch", True, f"other rows move a row by {worst:.1e} at most (limit {LEAK_LIMIT:.0e}), B 1 and 4"
-    )
+    message = f"other rows move a row by {worst:.1e} at most (limit {LEAK_LIMIT:.0e}, float64)"
+    return _verdict("batch", True, f"{message}, B 1 and {BATCH}")
 
 
 def determinism(candidate: Candidate) -> Verdict:
@@ -235,9 +234,11 @@ def cost(candidate: Candidate) -> Verdict:
             growth = series[2] / max(series[1], 1)
             shown = shown or f"{what} grow x {growth:.2f} from T = 512 to 1,024"
             if share > QUADRATIC_LIMIT:
-                message = f"{share:.0%} of the {what} at T = 1,024 grow with T squared (limit {QUADRATIC_LIMIT:.0%})"
-                largest = f"x {growth:.2f} from T = 512; largest value: {costs[2].largest_at}"
-                return _verdict("cost", False, f"{message}, {largest}, layer {place.layer}")
+                message = f"{share:.0%} of the {what} at T = 1,024 grow with T squared"
+                where = (
+                    f"x {growth:.2f} from T = 512; largest value: {costs[2].largest_at}, layer {place.layer}"
+                )
+                return _verdict("cost", False, f"{message} (limit {QUADRATIC_LIMIT:.0%}), {where}")
     return _verdict("cost", True, f"{shown}; no part grows with T squared (limit {QUADRATIC_LIMIT:.0%})")
 
 
@@ -252,7 +253,7 @@ def quadratic_share(series: Sequence[int]) -> float:
 
 def state(candidate: Candidate) -> Verdict:
     """The state has one shape, whatever T was, and is no store of the whole past."""
-    size = 0
+    size = limit = 0
     for place in candidate.places:
         seen: tuple[tuple[int, ...], ...] | None = None
         for length in (1, 64, 257, 1024):
@@ -268,9 +269,6 @@ def state(candidate: Candidate) -> Verdict:
         size = sum(math.prod(s) for s in seen or ()) // 2
         limit = STATE_LIMIT * place.d_model
         if size > limit:
-            return _verdict(
-                "state", False, f"the state has {size} elements (limit {limit}), layer {place.layer}"
-            )
-    return _verdict(
-        "state", True, f"{size} elements at every T (limit {STATE_LIMIT * candidate.places[0].d_model})"
-    )
+            message = f"the state has {size} elements (limit {limit}), layer {place.layer}"
+            return _verdict("state", False, message)
+    return _verdict("state", True, f"{size} elements for each sequence, at every T (limit {limit})")

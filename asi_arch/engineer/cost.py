@@ -15,6 +15,7 @@ from asi_arch.engineer.graph import Graph, build
 from asi_arch.errors import CandidateError
 
 MAX_VALUE = 2**26  # elements of one value, views too
+VIEWS = ("aten._unsafe_view.default", "aten.lift_fresh.default")  # views by nature, not by schema
 MAX_WORK = 2**37  # FLOPs of one call
 
 
@@ -47,7 +48,9 @@ class _Counter(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         outputs = [r for r in (result if isinstance(result, list | tuple) else [result]) if _is_tensor(r)]
         sizes = [_size(o, func) for o in outputs]
-        if any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns):
+        if str(func) in VIEWS or any(
+            r.alias_info and not r.alias_info.is_write for r in func._schema.returns
+        ):
             return result  # a view costs nothing
         read = max((a.numel() for a in args if _is_tensor(a)), default=0)
         counted = flop_registry.get(func._overloadpacket)

@@ -4,6 +4,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version
 from types import ModuleType
@@ -19,7 +20,7 @@ from asi_arch.engineer.cost import measure
 from asi_arch.engineer.evaluate import evaluate, evaluation_inputs
 from asi_arch.engineer.sandbox import call
 from asi_arch.engineer.source import require_source
-from asi_arch.engineer.train import Recipe, peak_bytes, train
+from asi_arch.engineer.train import Recipe, train
 from asi_arch.errors import CandidateError
 from asi_arch.records import Cost, Evidence, Failure, Job, Progress, Verdict, text_hash
 from asi_arch.space import Space, load_space
@@ -128,17 +129,23 @@ class _Run:
             GraphMixer(bundle, place, recipe.length, self.job.seed * 64 + place.layer) for place in places
         ]
         model = self.model.build(mixers, recipe, self.job.seed)
-        self.known["cost"] = cost = _model_cost(bundle, model, mixers, recipe)
+        self.known["cost"] = _model_cost(bundle, model, mixers, recipe)
         trained = train(model, self.job.stage, recipe, self.job.seed, self.report)
         self.known["curve"] = trained.curve
         self.report(Progress(phase="evaluate"))
+        model.eval()
         self.verdicts.append(trained_causality(model, recipe))
         if not self.verdicts[-1].passed and self.job.enforce:
             failed = self.verdicts[-1]
             return self.record(failure=Failure(phase=failed.name, kind="check", message=failed.message))
         metrics, details = evaluate(model.float(), recipe)
-        figures = {"tokens_per_second": trained.tokens_per_second, "peak_bytes": peak_bytes()}
-        self.known["cost"] = Cost(**{**{f: getattr(cost, f) for f in Cost.__slots__}, **figures})
+        seed_mixer = GraphMixer(_Server.seeds[self.space.name].bundle, places[0], recipe.length, 0)
+        self.known["cost"] = replace(
+            self.known["cost"],
+            tokens_per_second=trained.tokens_per_second,
+            peak_bytes=trained.peak_bytes,
+            relative_seconds=relative_seconds(mixers[0], seed_mixer, recipe),
+        )
         return self.record(metrics=metrics, details=details)
 
 
@@ -244,8 +251,9 @@ def _budget(candidate: Candidate, seed: Candidate, model: ModuleType) -> Verdict
     flops = ours.flops_per_token / theirs.flops_per_token
     seconds = relative_seconds(built[0][1][0], built[1][1][0], recipe)
     message = (
-        f"mixer {ours.mixer_parameters:,} parameters (seed {theirs.mixer_parameters:,}), total {ours.parameters:,} "
-        f"at SwiGLU width {ours.hidden_width}; FLOPs x {flops:.2f} (limit {FLOPS_LIMIT:.0f}), "
+        f"mixer {ours.mixer_parameters:,} parameters (seed {theirs.mixer_parameters:,}), "
+        f"total {ours.parameters:,} at SwiGLU width {ours.hidden_width}; "
+        f"FLOPs x {flops:.2f} (limit {FLOPS_LIMIT:.0f}), "
         f"seconds of the mixer x {seconds:.1f} (limit {SECONDS_LIMIT:.0f})"
     )
     return Verdict(name="budget", passed=flops <= FLOPS_LIMIT and seconds <= SECONDS_LIMIT, message=message)

@@ -22,12 +22,12 @@ from asi_arch.ops.operators import INLINE
 MAX_BYTES = 8 * 2**20  # of all graphs of one candidate
 MAX_NODES = 4000
 MAX_LIST = 4096
-DTYPES = {str(d).split(".")[1]: d for d in (torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.int32,
-                                            torch.bool)}  # fmt: skip
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+DTYPES = {str(d).split(".")[1]: d for d in (*FLOATS, torch.int64, torch.int32, torch.bool)}
 FORMATS = {str(m).split(".")[1]: m for m in (torch.contiguous_format, torch.preserve_format)}
-STRINGS = frozenset(("none", "tanh", "floor", "trunc", "sum", "mean", "constant", "reflect", "replicate", "zeros",
-                     "circular", "linear", "nearest", "same", "valid", "amax", "amin", "prod", "fro"))  # fmt: skip
+STRINGS = frozenset(
+    "none tanh floor trunc sum mean constant reflect replicate circular same valid amax amin prod fro".split()
+)
 EINSUM = re.compile(r"[A-Za-z ,.]{1,64}(->[A-Za-z .]{0,32})?")
 
 
@@ -197,7 +197,7 @@ def _check_node(
         arguments = _schema(name)
         if len(args) > len(arguments):
             raise refuse(f"{name}: {len(args)} arguments")
-        by_name = {argument: kind for argument, kind in arguments}
+        by_name = dict(arguments)
         taken = {argument for argument, _ in arguments[: len(args)]}
         given = [(argument, kind, value) for (argument, kind), value in zip(arguments, args, strict=False)]
         for key, value in kwargs.items():

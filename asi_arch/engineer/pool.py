@@ -82,13 +82,12 @@ class LocalPool:
             if self._server is None:
                 wall = "-"
                 if self._space.hostile:
-                    self._wall = Server(
-                        "asi_arch.engineer.worker:translate", "asi_arch.engineer.worker:warm",
-                        WALL_LIMITS, environment(trusted=False))  # fmt: skip
+                    handler, prepare = "asi_arch.engineer.worker:translate", "asi_arch.engineer.worker:warm"
+                    self._wall = Server(handler, prepare, WALL_LIMITS, environment(trusted=False))
                     wall = self._wall.address()
-                warm = f"asi_arch.engineer.pool:warm {wall} {self._space.name} {self._space.engine}"
-                self._server = Server(
-                    "asi_arch.engineer.pool:serve_job", warm, JOB_LIMITS, environment(trusted=True))  # fmt: skip
+                prepare = f"asi_arch.engineer.pool:warm {wall} {self._space.name} {self._space.engine}"
+                handler = "asi_arch.engineer.pool:serve_job"
+                self._server = Server(handler, prepare, JOB_LIMITS, environment(trusted=True))
             return self._server
 
 

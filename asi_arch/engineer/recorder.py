@@ -23,9 +23,9 @@ READS = {
 }
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.ids: dict[Any, int] = {}
         self.bases: dict[int, int] = {}  # storage -> first value in it
         self.alive: list[torch.Tensor] = []  # so that no storage address is used twice
@@ -126,9 +126,10 @@ def record(make: Callable[[], nn.Module], seed: int) -> tuple[nn.Module, dict[st
     recorder = _Recorder()
     with recorder:
         module = make()
-        tensors = [(name, "parameter", t) for name, t in module.named_parameters(remove_duplicate=False)]
+        tensors: list[tuple[str, str, torch.Tensor]] = []
+        tensors += [(name, "parameter", t) for name, t in module.named_parameters(remove_duplicate=False)]
         tensors += [(name, "buffer", t) for name, t in module.named_buffers(remove_duplicate=False)]
-        out = [[name, kind, recorder.name(t.detach())] for name, kind, t in tensors]
+        out = [[name, kind, recorder.name(t)] for name, kind, t in tensors]
     return module, {"nodes": recorder.nodes, "out": out}
 
 

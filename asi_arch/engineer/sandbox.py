@@ -23,6 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -236,15 +237,11 @@ def _epitaph(pid: int, limits: Limits) -> tuple[str, str]:
 
 def _kill(pid: int) -> None:
     """Kill the child's whole process group and collect the child."""
-    for call in (lambda: os.killpg(pid, signal.SIGKILL), lambda: os.kill(pid, signal.SIGKILL)):
-        try:
-            call()
-        except ProcessLookupError:
-            continue
-    try:
+    for send in (os.killpg, os.kill):
+        with suppress(ProcessLookupError):
+            send(pid, signal.SIGKILL)
+    with suppress(ChildProcessError):
         os.waitpid(pid, 0)
-    except ChildProcessError:
-        return
 
 
 def _group_use(leader: int) -> tuple[int, int]:

@@ -11,13 +11,13 @@ from asi_arch.records import Verdict
 MAX_CHARACTERS = 200_000
 ALLOWED_MODULES = ("torch", "math", "einops", "asi_arch.ops", "typing", "__future__")
 REFUSED_TORCH = frozenset(
-    "_C _dynamo _export _inductor _ops autograd backends compile compiler cuda distributed export from_file fx hub "
-    "jit library load manual_seed multiprocessing ops overrides package save serialization set_default_dtype "
-    "set_num_threads testing utils".split()
+    "_C _dynamo _export _inductor _ops autograd backends compile compiler cuda distributed export from_file "
+    "fx hub jit library load manual_seed multiprocessing ops overrides package save serialization "
+    "set_default_dtype set_num_threads testing utils".split()
 )
 REFUSED_NAMES = frozenset(
-    "__builtins__ __import__ breakpoint compile delattr eval exec exit globals input locals memoryview open quit "
-    "vars".split()
+    "__builtins__ __import__ breakpoint compile delattr eval exec exit globals input locals memoryview open "
+    "quit vars".split()
 )
 ALLOWED_DUNDERS = frozenset(("__init__", "__name__", "__doc__", "__all__"))
 

@@ -145,8 +145,9 @@ def _purify(module: nn.Module, x: torch.Tensor, state: Any) -> fx.GraphModule:
             _replace_copy(graph, node)  # aten.copy has no derivative in eager mode
     graph.eliminate_dead_code()
     program.graph_module.recompile()
-    program.graph_module.meta["signature"] = program
-    return program.graph_module
+    pure: fx.GraphModule = program.graph_module
+    pure.meta["signature"] = program
+    return pure
 
 
 def _replace_copy(graph: fx.Graph, node: fx.Node) -> None:

@@ -166,16 +166,19 @@ class TaskBatches:
 @contextmanager
 def deterministic(seed: int) -> Iterator[None]:
     """Run one thread with deterministic kernels and torch's generator seeded; restore all afterwards."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # dropout, if the model has any
         torch.set_num_threads(1)
-        torch.use_deterministic_algorithms(True)
+        torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import inductor
+        torch.utils.deterministic.fill_uninitialized_memory = False  # no graph may read it; 3 % of a step
         try:
             yield
         finally:
             torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(strict)
+            torch.set_deterministic_debug_mode(mode)
+            torch.utils.deterministic.fill_uninitialized_memory = fill
 
 
 def peak_bytes() -> int:

@@ -79,11 +79,11 @@ def _guard() -> None:
         raise CandidateError("graph", "hook", "hooks are lost in a graph; write the computation in forward")
 
     torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment]
-    torch.Tensor.register_hook = hook  # type: ignore[assignment,method-assign]
+    torch.Tensor.register_hook = hook  # type: ignore[method-assign]
     for name in ("register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
                  "register_full_backward_pre_hook"):  # fmt: skip
         setattr(nn.Module, name, hook)
-    nn.init.trunc_normal_ = _trunc_normal
+    nn.init.trunc_normal_ = _trunc_normal  # type: ignore[assignment]
 
 
 def _trunc_normal(

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from asi_arch.ops.recurrence import compute_dtype
+from asi_arch.ops.dtypes import compute_dtype
+from asi_arch.ops.shapes import require
 
 
 def l2norm(x: Tensor, eps: float = 1e-6) -> Tensor:
@@ -29,19 +30,20 @@ def rotary(x: Tensor, offset: Tensor | None = None, base: float = 1e4) -> tuple[
     Args:
         x: [B, T, H, K], K even: queries or keys.
         offset: [B] int64, how many tokens came before; None: 0.
+        base: the slowest pair turns by about 1 / base radians per token.
 
     Returns:
-        the turned x [B, T, H, K], and offset + T, the state for what follows.
+        the turned x [B, T, H, K] in x's dtype, and offset + T [B] int64, the state for what follows.
 
-    Source: arXiv:2104.09864, eq. 34 (pairs a half apart, as in GPT-NeoX).
+    Source: arXiv:2104.09864, eq. 34 (with the pairs half a head apart, as in GPT-NeoX).
     """
     batch, length, _, key = x.shape
-    torch._check_value(key % 2 == 0, lambda: f"x has K = {key} channels per head: rotary wants an even number")
+    require(key % 2 == 0, lambda: f"x has K = {key}: rotary turns pairs, so give an even number of channels")
     if offset is None:
         offset = x.new_zeros(batch, dtype=torch.int64)
     wide = compute_dtype(x)
-    pairs = torch.arange(key // 2, device=x.device, dtype=wide)
-    speed = base ** (pairs * (-2.0 / key))  # radians per token
+    pair = torch.arange(key // 2, device=x.device, dtype=wide)
+    speed = base ** (pair * (-2.0 / key))  # radians per token
     position = offset.unsqueeze(1) + torch.arange(length, device=x.device)
     angle = (position.to(wide).unsqueeze(-1) * speed).unsqueeze(2)  # [B, T, 1, K/2]
     cos, sin = angle.cos(), angle.sin()
@@ -56,7 +58,10 @@ def token_shift(x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]
         x: [B, T, D].
         state: [B, 1, D], the token before x; None: zeros.
 
+    Returns:
+        the tokens before each token of x [B, T, D], and the last token of x [B, 1, D].
+
     Source: arXiv:2305.13048, section 3.1 (RWKV).
     """
-    before = F.pad(x, (0, 0, 1, 0)) if state is None else torch.cat([state.to(x.dtype), x], 1)
-    return before[:, :-1], before[:, -1:]
+    with_past = F.pad(x, (0, 0, 1, 0)) if state is None else torch.cat([state.to(x.dtype), x], 1)
+    return with_past[:, :-1], with_past[:, -1:]

@@ -56,9 +56,11 @@ def register(name: str, run: Callable[..., Pair], fake: Callable[..., Pair], sig
     """Define `asi_arch::name` and its backward operator.
 
     Args:
+        name: the operator's name without the namespace.
         run: gives (output, state) from the arguments of `signature`; autograd must pass through it, and its
             outputs must be contiguous and share no memory with an input or with each other.
         fake: gives tensors of the same shapes, dtypes and strides, and refuses wrong shapes.
+        signature: the operator's arguments.
     """
     count = len(signature.tensors)
     forward = torch.library.custom_op(

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from asi_arch.ops.convolution import convolve
+from asi_arch.ops.dtypes import compute_dtype
 from asi_arch.ops.library import Pair, Signature, register
-from asi_arch.ops.recurrence import compute_dtype, recurrence
+from asi_arch.ops.recurrence import recurrence
 from asi_arch.ops.shapes import check_convolution, check_recurrence
 
 
@@ -23,10 +24,11 @@ def linear_attention(
     """S_t = S_{t-1} + k_t v_t^T, o_t = scale * S_t^T q_t; apply the feature map to q and k beforehand.
 
     Args:
-        q: [B, T, H, K] queries; `scale` None means K**-0.5.
+        q: [B, T, H, K] queries.
         k: [B, T, H, K] keys.
         v: [B, T, H, V] values.
         initial_state: [B, H, K, V], the final state of what came before; None: zeros.
+        scale: what q is multiplied by; None: K**-0.5.
 
     Returns:
         o [B, T, H, V] and the final state [B, H, K, V].
@@ -46,8 +48,7 @@ def retention(
 ) -> Pair:
     """S_t = exp(g) S_{t-1} + k_t v_t^T, o_t = scale * S_t^T q_t, with a fixed decay per head.
 
-    Args:
-        g: [H] log decay, <= 0. The others as in `linear_attention`.
+    g: [H] log decay, <= 0; all else as in `linear_attention`.
 
     Source: arXiv:2307.08621, eq. 6.
     """
@@ -66,8 +67,7 @@ def simple_gla(
 
     Mamba-2's state space duality is this with q = C, k = B, v = dt * x and g = -dt * A.
 
-    Args:
-        g: [B, T, H] log decay, <= 0. The others as in `linear_attention`.
+    g: [B, T, H] log decay, <= 0; all else as in `linear_attention`.
 
     Source: arXiv:2405.21060, eq. 16-17; arXiv:2312.06635, table 1.
     """
@@ -84,8 +84,7 @@ def gla(
 ) -> Pair:
     """S_t = diag(exp g_t) S_{t-1} + k_t v_t^T, o_t = scale * S_t^T q_t, with a decay per key channel.
 
-    Args:
-        g: [B, T, H, K] log decay, clamped to [-5, 0]. The others as in `linear_attention`.
+    g: [B, T, H, K] log decay, clamped to [-5, 0]; all else as in `linear_attention`.
 
     Source: arXiv:2312.06635, eq. 3.
     """
@@ -102,10 +101,9 @@ def delta_rule(
 ) -> Pair:
     """S_t = (I - beta_t k_t k_t^T) S_{t-1} + beta_t k_t v_t^T, o_t = scale * S_t^T q_t.
 
-    Args:
-        k: [B, T, H, K] keys of unit length (`l2norm`): longer ones make the state grow.
-        beta: [B, T, H] write strength in (0, 2); 1 replaces what k_t read, 2 reflects it.
-            The others as in `linear_attention`.
+    k: [B, T, H, K] keys of unit length (`l2norm`): with longer ones the state may grow without bound.
+    beta: [B, T, H] write strength in (0, 2): 1 replaces what k_t reads, 2 reflects it.
+    All else as in `linear_attention`.
 
     Source: arXiv:2406.06484, eq. 3.
     """
@@ -123,8 +121,7 @@ def gated_delta_rule(
 ) -> Pair:
     """S_t = (I - beta_t k_t k_t^T) exp(g_t) S_{t-1} + beta_t k_t v_t^T, o_t = scale * S_t^T q_t.
 
-    Args:
-        g: [B, T, H] log decay, <= 0. The others as in `delta_rule`.
+    g: [B, T, H] log decay, <= 0; all else as in `delta_rule`.
 
     Source: arXiv:2412.06464, eq. 10.
     """
@@ -144,8 +141,7 @@ def kda(
 ) -> Pair:
     """S_t = (I - beta_t k_t k_t^T) diag(exp g_t) S_{t-1} + beta_t k_t v_t^T, o_t = scale * S_t^T q_t.
 
-    Args:
-        g: [B, T, H, K] log decay, clamped to [-5, 0]. The others as in `delta_rule`.
+    g: [B, T, H, K] log decay, clamped to [-5, 0]; all else as in `delta_rule`.
 
     Source: arXiv:2510.26692, eq. 1.
     """
@@ -230,5 +226,6 @@ def _register_all() -> dict[str, Callable[..., Pair]]:
     return inline
 
 
-# Node name -> a function with the operator's own arguments that autograd, compilers and counters can see into.
+# Name of a node -> a function with the operator's own arguments and results, which autograd can see into: a
+# training step runs the operator's recurrence twice (its backward pass runs it again), and this one once.
 INLINE = _register_all()

@@ -1,6 +1,6 @@
 """The shapes that an operator takes; a wrong one is refused with its name, its value and the cure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,6 +11,19 @@ DECAY = {
     "head": "one log decay per token and head, [B, T, H]",
     "channel": "one log decay per token, head and key channel, [B, T, H, K]",
 }
+
+
+def require(held: Any, message: Callable[[], str]) -> None:
+    """Raise ValueError with the message unless `held`; usable while a graph is traced.
+
+    Args:
+        held: a bool, or a symbolic one.
+        message: makes the line: the fault, the value and the cure.
+
+    Raises:
+        ValueError: `held` is false.
+    """
+    torch._check_value(held, message)  # type: ignore[no-untyped-call]
 
 
 def check_recurrence(given: Mapping[str, Any], decay: str | None) -> None:
@@ -24,22 +37,24 @@ def check_recurrence(given: Mapping[str, Any], decay: str | None) -> None:
         ValueError: a tensor has the wrong shape.
     """
     q, k, v = given["q"], given["k"], given["v"]
-    _require_axes("q", q, "[B, T, H, K]", "split the heads")
+    _require_rank("q", q, "[B, T, H, K]", "split the heads")
     batch, length, heads, key = q.shape
-    torch._check_value(length >= 1, lambda: "q has no tokens (T = 0): give at least one")
-    _require("k", k, (batch, length, heads, key), "k must have q's shape")
-    _require_axes("v", v, "[B, T, H, V]", "split the heads")
+    require(length >= 1, lambda: "q has no tokens (T = 0): give at least one")
+    _require_shape("k", k, (batch, length, heads, key), "k must have q's shape")
+    _require_rank("v", v, "[B, T, H, V]", "split the heads")
     value = v.shape[3]
-    _require("v", v, (batch, length, heads, value), "v must have q's batch, tokens and heads")
+    _require_shape("v", v, (batch, length, heads, value), "v must have q's batch, tokens and heads")
     if decay is not None:
         token = (batch, length, heads)
         shape = {"fixed": (heads,), "head": token, "channel": (*token, key)}[decay]
-        _require("g", given["g"], shape, f"this operator takes {DECAY[decay]}")
+        _require_shape("g", given["g"], shape, f"this operator takes {DECAY[decay]}")
     if given.get("beta") is not None:
-        _require("beta", given["beta"], (batch, length, heads), "give one write strength per token and head")
+        _require_shape(
+            "beta", given["beta"], (batch, length, heads), "give one write strength per token and head"
+        )
     if given.get("initial_state") is not None:
         cure = "carry the state that this operator gave"
-        _require("initial_state", given["initial_state"], (batch, heads, key, value), cure)
+        _require_shape("initial_state", given["initial_state"], (batch, heads, key, value), cure)
 
 
 def check_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, state: Tensor | None) -> None:
@@ -48,24 +63,26 @@ def check_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, state: Ten
     Raises:
         ValueError: a tensor has the wrong shape.
     """
-    _require_axes("x", x, "[B, T, C]", "merge the heads into one channel axis")
+    _require_rank("x", x, "[B, T, C]", "merge the heads into one channel axis")
     batch, length, channels = x.shape
-    torch._check_value(length >= 1, lambda: "x has no tokens (T = 0): give at least one")
-    _require_axes("weight", weight, "[C, W]", "a Conv1d's weight [C, 1, W] needs .squeeze(1)")
+    require(length >= 1, lambda: "x has no tokens (T = 0): give at least one")
+    _require_rank("weight", weight, "[C, W]", "a Conv1d's weight [C, 1, W] needs .squeeze(1)")
     width = weight.shape[1]
-    torch._check_value(width >= 1, lambda: "weight has no taps (W = 0): give at least one")
-    _require("weight", weight, (channels, width), "give one filter per channel of x")
+    require(width >= 1, lambda: "weight has no taps (W = 0): give at least one")
+    _require_shape("weight", weight, (channels, width), "give one filter per channel of x")
     if bias is not None:
-        _require("bias", bias, (channels,), "give one number per channel of x")
+        _require_shape("bias", bias, (channels,), "give one number per channel of x")
     if state is not None:
-        _require("state", state, (batch, width - 1, channels), "carry the state that this operator gave")
+        _require_shape(
+            "state", state, (batch, width - 1, channels), "carry the state that this operator gave"
+        )
 
 
-def _require_axes(name: str, got: Tensor, want: str, cure: str) -> None:
-    axes = want.count(",") + 1
-    torch._check_value(got.dim() == axes, lambda: f"{name} is {list(got.shape)}, wanted {want}: {cure}")
+def _require_rank(name: str, got: Tensor, want: str, cure: str) -> None:
+    rank = want.count(",") + 1
+    require(got.dim() == rank, lambda: f"{name} is {list(got.shape)}, wanted {want}: {cure}")
 
 
-def _require(name: str, got: Tensor, want: tuple[Any, ...], cure: str) -> None:
+def _require_shape(name: str, got: Tensor, want: tuple[Any, ...], cure: str) -> None:
     same = got.dim() == len(want) and all(a == b for a, b in zip(got.shape, want, strict=True))
-    torch._check_value(same, lambda: f"{name} is {list(got.shape)}, wanted {list(want)}: {cure}")
+    require(same, lambda: f"{name} is {list(got.shape)}, wanted {list(want)}: {cure}")

@@ -5,14 +5,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from asi_arch.ops.dtypes import without_autocast
+
 BLOCK = 16  # powers of a 16 x 16 strictly lower block stay small; those of 64 x 64 overflow float32
 
 
 def unit_lower_inverse(a: Tensor) -> Tensor:
     """Give (I + A)^-1 for a strictly lower triangular A; differentiable.
 
-    Diagonal blocks of 16 x 16 are inverted by Neumann doubling and merged in pairs. Neumann doubling of
-    the whole matrix is a trap: with correlated keys its powers of A grow as binomials do and cancel.
+    Diagonal blocks of 16 x 16 are inverted by Neumann doubling and merged in pairs. Doubling over the whole
+    matrix is a trap: with correlated keys the powers of A grow as binomials do, and cancel.
 
     Args:
         a: [..., C, C], C a power of two. Entries on and above the diagonal must be 0.
@@ -32,23 +34,25 @@ class _UnitLowerInverse(torch.autograd.Function):
         return x
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         xt = x.transpose(-1, -2)
-        return -(xt @ grad @ xt)  # the caller masks A, so the upper part of this is dropped there
+        with without_autocast(x):
+            grad: Tensor = -(xt @ grads[0] @ xt)
+        return grad  # not lower triangular: whoever masked A drops the rest in its own backward pass
 
 
 def _neumann(a: Tensor) -> Tensor:
     """Sum (-A)^i over i < C by doubling: (I - A)(I + A^2)(I + A^4)..."""
     size = a.shape[-1]
-    power = -a
+    power = -a.flatten(0, -3)
     x = power + torch.eye(size, dtype=a.dtype, device=a.device)
     reach = 2
     while reach < size:
         power = power @ power
-        x = x + x @ power
+        x = torch.baddbmm(x, x, power)
         reach *= 2
-    return x
+    return x.view(a.shape)
 
 
 def _merge_blocks(a: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A
 COLOURS = (BLUE, RED, GREEN, PURPLE, ORANGE)  # Okabe and Ito's, the order with most contrast first
 INK, GREY = "#222222", "#6A6A6A"
 DOTS_PER_INCH = 130
+MOST_DOTS = 30_000  # of a side; readers of PNG files give up near 65,000
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -43,10 +45,11 @@ def canvas(path: Path, width: float, height: float) -> Iterator[Any]:
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
-        drawn = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
+        dots = min(DOTS_PER_INCH, MOST_DOTS / max(width, height))
+        drawn = Figure(figsize=(width, height), dpi=dots, layout="constrained")
         FigureCanvasAgg(drawn)
         yield drawn
-        drawn.savefig(path, format="png", metadata={"Software": None})
+        drawn.savefig(path, format="png", dpi=dots, metadata={"Software": None})
 
 
 def spread_out(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
@@ -93,17 +96,10 @@ def label_points(axes: Any, labels: Sequence[tuple[float, float, str, str]], siz
 
     labels: (x, y, text, colour) in data coordinates, the most important first.
     """
-    from matplotlib.transforms import Bbox
-
     figure = axes.figure
     figure.canvas.draw()
     renderer = figure.canvas.get_renderer()
-    taken = [
-        Bbox.from_bounds(px - 5, py - 5, 10, 10)
-        for dots in axes.collections
-        for px, py in axes.transData.transform(dots.get_offsets())
-    ]
-    taken += [line.get_window_extent(renderer) for line in axes.lines if line.get_marker() != "None"]
+    taken = _obstacles(axes)
     for x, y, text, colour in labels:
         best: tuple[float, Any, Any] | None = None
         for dx, dy in _PLACES:
@@ -142,6 +138,27 @@ _PLACES = (
     (14, -18),
     (-14, 18),
 )
+
+
+def _obstacles(axes: Any) -> list[Any]:
+    """Give small boxes, in pixels, over all dots and along all lines of the axes."""
+    import numpy as np
+    from matplotlib.collections import LineCollection
+    from matplotlib.transforms import Bbox
+
+    points: list[Any] = []
+    paths = [line.get_xydata() for line in axes.lines]
+    for drawn in axes.collections:
+        if isinstance(drawn, LineCollection):
+            paths += drawn.get_segments()
+        else:
+            points += list(axes.transData.transform(drawn.get_offsets()))
+    for path in paths:
+        corners = axes.transData.transform(np.asarray(path, dtype=float).reshape(-1, 2))
+        for start, end in pairwise(corners):
+            steps = int(np.hypot(*(end - start)) // 8) + 2
+            points += list(np.linspace(start, end, steps))
+    return [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in points]
 
 
 def _overlap(one: Any, other: Any) -> float:

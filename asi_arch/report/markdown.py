@@ -4,7 +4,7 @@ from pathlib import Path
 
 from asi_arch.records import Experiment
 from asi_arch.report.plots import draw_curves, draw_progress, draw_tasks
-from asi_arch.report.tables import Table, figure, leaderboard, noise_table
+from asi_arch.report.tables import Table, leaderboard, noise_table
 from asi_arch.report.tree import draw_tree
 from asi_arch.report.view import View, cpu_seconds, fitness_of, name_of
 
@@ -36,8 +36,8 @@ def summary(view: View) -> str:
     failed = [e for e in candidates if e.status == "failed"]
     minutes = sum(cpu_seconds(e) for e in candidates) / 60
     told = (
-        f"{len(candidates)} candidates ended, {len(failed)} of them failed, in {figure(minutes)} minutes "
-        f"of processor time."
+        f"{_count(len(candidates), 'candidate')} ended, {len(failed) or 'none'} of them failed, in "
+        f"{minutes:.1f} minutes of processor time."
     )
     best, baselines = view.best(1), [e for e in view.baselines() if e.fitness]
     if not best or not baselines:
@@ -45,9 +45,10 @@ def summary(view: View) -> str:
     rival = max(baselines, key=fitness_of)
     ahead = sum(1 for e in candidates if e.fitness and fitness_of(e) > fitness_of(rival))
     return (
-        f"{told} The best candidate is #{best[0].id} {name_of(best[0])} with fitness {fitness_of(best[0]):.3f}; the "
-        f"best baseline is {name_of(rival)} with {fitness_of(rival):.3f}, and {_count(ahead, 'candidate')} "
-        f"passed it. Each is a single run: a lead, not a discovery, until it is replicated."
+        f"{told} The best candidate is #{best[0].id} {name_of(best[0])} with fitness "
+        f"{fitness_of(best[0]):.3f}; the best baseline is {name_of(rival)} with {fitness_of(rival):.3f}, and "
+        f"{_count(ahead, 'candidate')} passed it. A candidate's figures come from a single run: they are "
+        f"leads, not discoveries, until they are replicated."
     )
 
 
@@ -70,11 +71,12 @@ def _scores(view: View) -> list[str]:
     return [
         "## Leaderboard",
         "",
-        f"All baselines and the best {BEST} candidates. A gain is against the mean of the seed's runs, positive "
-        "is better; beside it stands the standard deviation of one run of the seed.",
+        f"All baselines and the best {BEST} candidates. A gain is against the mean of the seed's runs, "
+        "positive is better; beside it stands the standard deviation of one run of the seed.",
         "",
         leaderboard(view, BEST, full=True).to_markdown(),
-        "Noise: what the seed's own runs differ by here, and the fixed scale that the fitness divides by.",
+        "The noise: of one run, from the seed's runs in this study, and of a difference between two runs, as "
+        "calibrated once for the space; the second is what fitness divides by and findings call the noise.",
         "",
         noise_table(view).to_markdown(),
     ]

@@ -32,15 +32,14 @@ def draw_progress(view: View, path: Path) -> None:
         axes = figure.add_subplot()
         axes.set(title="Best so far", xlabel="processor time of candidates (minutes)")
         axes.set(ylabel="fitness (0.5: as good as the seed)")
-        axes.set(xlim=(0, max([1e-3, *minutes]) * 1.02), ylim=(low - 2 * margin, high + margin))
+        axes.set(xlim=(0, max(minutes, default=1.0) * 1.02 or 1.0), ylim=(low - 2 * margin, high + margin))
         _scatter(axes, [(time, fitness) for time, fitness, _ in scored], "candidate", BLUE, "o", 24)
         _draw_best(axes, scored, max(minutes, default=0.0))
-        if failed:
-            _scatter(axes, [(time, low - margin) for time in failed], "failed (no fitness)", RED, "x", 30)
+        _scatter(axes, [(time, low - margin) for time in failed], "failed (no fitness)", RED, "x", 30)
         for e in lines:
             _, colour, width, dashes = _stroke(view, e)
             axes.axhline(fitness_of(e), color=colour, lw=width, ls=dashes, zorder=1)
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), ncols=4, frameon=False)
+        _draw_legend(axes)
         right = axes.get_xlim()[1]
         label_ends(axes, [(right, fitness_of(e), _label(view, e), INK) for e in lines])
 
@@ -80,16 +79,22 @@ def draw_tasks(view: View, path: Path) -> None:
         axes.set(title="Two tasks", xlabel=_title(across), ylabel=_title(up))
         _draw_axis(axes.xaxis, axes.set_xscale, [x for x, _ in points.values()])
         _draw_axis(axes.yaxis, axes.set_yscale, [y for _, y in points.values()])
-        front = unbeaten(list(points.values()), across, up)
-        axes.plot(
-            *zip(*front, strict=True), color=BLUE, lw=1.2, alpha=0.6, zorder=1, label="unbeaten"
-        ) if front else None
+        best = [e for e in view.best(CURVES) if e.id in points]
+        _draw_front(axes, unbeaten(list(points.values()), across, up))
         _scatter(axes, [points[e.id] for e in known if e.kind == "candidate"], "candidate", BLUE, "o", 30)
         _scatter(axes, [points[e.id] for e in known if e.kind != "candidate"], "baseline", INK, "D", 46)
         _draw_noise(axes, view, across, up)
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.12), ncols=4, frameon=False)
+        ring = {
+            "s": 70,
+            "facecolors": "none",
+            "edgecolors": BLUE,
+            "linewidths": 1.6,
+            "label": "best by fitness",
+        }
+        axes.scatter([points[e.id][0] for e in best], [points[e.id][1] for e in best], **ring)
+        _draw_legend(axes)
         labels = [(*points[e.id], name_of(e), INK) for e in known if e.kind != "candidate"]
-        labels += [(*points[e.id], f"#{e.id}", BLUE) for e in view.best(CURVES) if e.id in points]
+        labels += [(*points[e.id], f"#{e.id}", BLUE) for e in best]
         label_points(axes, labels)
 
 
@@ -101,6 +106,11 @@ def unbeaten(points: Sequence[Point], across: MetricSpec, up: MetricSpec) -> lis
         if not front or signs[1] * y > signs[1] * front[-1][1]:
             front.append((x, y))
     return front
+
+
+def _draw_front(axes: Any, front: Sequence[Point]) -> None:
+    line = {"color": BLUE, "lw": 1.2, "alpha": 0.6, "zorder": 1, "label": "unbeaten on both"}
+    axes.plot([x for x, _ in front], [y for _, y in front], **line)
 
 
 def _draw_best(axes: Any, scored: Sequence[tuple[float, float, int]], end: float) -> None:
@@ -154,9 +164,18 @@ def _draw_noise(axes: Any, view: View, across: MetricSpec, up: MetricSpec) -> No
 
 
 def _scatter(axes: Any, points: Sequence[Point], label: str, colour: str, marker: str, size: float) -> None:
+    if not points:
+        return
     style = {"s": size, "color": colour, "marker": marker, "label": label, "alpha": 0.7}
     width = 1.3 if marker == "x" else 0
     axes.scatter([x for x, _ in points], [y for _, y in points], linewidths=width, **style)
+
+
+def _draw_legend(axes: Any) -> None:
+    """Put the legend below the axes, where it covers no data."""
+    if axes.get_legend_handles_labels()[0]:
+        style = {"frameon": False, "ncols": 5, "fontsize": 10, "columnspacing": 1.4, "handletextpad": 0.5}
+        axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.12), **style)
 
 
 def _title(spec: MetricSpec) -> str:

@@ -53,7 +53,7 @@ def leaderboard(view: View, best: int, full: bool) -> Table:
     ranked = (*by_fitness(chosen), *(e for e in chosen if e.fitness is None))
     seed, details = view.seed_runs(), headline_details(view)
     columns = ["id", "name", "kind", "fitness"]
-    columns += [f"{spec.title} {ARROW[spec.higher_is_better]}" for spec in view.space.metrics]
+    columns += [heading(spec) for spec in view.space.metrics]
     columns += [words(name) for name in details]
     columns += ["parameters", "tokens/s"] + (["FLOPs/token", "state bytes"] if full else [])
     columns += [f"gain {spec.title}" for spec in view.space.metrics] if seed else []
@@ -76,7 +76,7 @@ def noise_table(view: View) -> Table:
         scale = spec.scale.get(view.settings.stage)
         figures = (mean_metric(seed, spec.name) if seed else None, noise, scale)
         rows.append((spec.title, *(figure(f) for f in figures)))
-    columns = ("metric", f"seed's mean of {len(seed)}", "sd of a run", "fixed scale of a difference")
+    columns = ("metric", f"seed's mean of {len(seed)}", "noise of a run", "noise of a difference (fixed)")
     return Table(columns=columns, rows=tuple(rows))
 
 
@@ -87,7 +87,7 @@ def runs_table(groups: Sequence[tuple[str, Sequence[Evidence]]], metrics: Sequen
         cells = [spread(runs, spec) for spec in metrics]
         seconds = figure(mean(run.cpu_seconds for run in runs)) if runs else NONE
         rows.append((name, str(len(runs)), *cells, seconds))
-    columns = ("name", "runs", *(f"{s.title} {ARROW[s.higher_is_better]}" for s in metrics), "CPU s/run")
+    columns = ("name", "runs", *(heading(spec) for spec in metrics), "CPU s/run")
     return Table(columns=columns, rows=tuple(rows))
 
 
@@ -100,8 +100,14 @@ def spread(runs: Sequence[Evidence], spec: MetricSpec) -> str:
     return value if noise is None else f"{value} ±{figure(noise)}"
 
 
+def heading(spec: MetricSpec) -> str:
+    """Give a metric's column heading: title, unit and which way is better."""
+    unit = f" {spec.unit}" if spec.unit and spec.unit not in spec.title else ""
+    return f"{spec.title}{unit} {ARROW[spec.higher_is_better]}"
+
+
 def figure(value: float | None) -> str:
-    """Give a number to four digits at most, thousands as k, M or G; "-" for None."""
+    """Give a number to three or four digits, thousands as k, M or G; "-" for None."""
     if value is None:
         return NONE
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
@@ -109,7 +115,7 @@ def figure(value: float | None) -> str:
             return f"{value / (limit if unit != 'k' else 1e3):.4g}{unit}"
     if abs(value) >= 1000 or value == int(value):
         return f"{value:.0f}"
-    return f"{value:.3f}" if abs(value) >= 0.1 else f"{value:.2g}"
+    return f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.2g}"
 
 
 def words(name: str) -> str:

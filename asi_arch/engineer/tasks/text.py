@@ -6,8 +6,9 @@ between Python versions, and so do the scores: `fingerprint` says which text was
 
 import hashlib
 import math
+import os
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -71,8 +72,7 @@ def library() -> Path:
 
 def files(folder: Path, split: Split) -> list[Path]:
     """Give the sources of a split below a folder, sorted by relative path."""
-    relative = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.py"))
-    return [folder / name for name in relative if _is_text(name) and split_of(name) == split]
+    return [folder / name for name in sorted(_names(folder)) if split_of(name) == split]
 
 
 def split_of(name: str) -> Split:
@@ -86,6 +86,13 @@ def split_of(name: str) -> Split:
 def fingerprint(split: Split) -> str:
     """Give 16 hex digits of the SHA-256 of a split's bytes: equal text, equal fingerprint."""
     return hashlib.sha256(_read(split).tobytes()).hexdigest()[:16]
+
+
+def _names(folder: Path) -> Iterator[str]:
+    for where, folders, names in os.walk(folder):
+        prefix = (Path(where).relative_to(folder) / "x").as_posix()[:-1]  # "" or "a/b/"
+        folders[:] = [name for name in folders if _is_text(f"{prefix}{name}/")]
+        yield from (prefix + name for name in names if name.endswith(".py") and _is_text(prefix + name))
 
 
 def _is_text(name: str) -> bool:

@@ -1,6 +1,6 @@
 """The contract of a linear-attention candidate, as its author reads it: a model or a person."""
 
-CONTRACT = '''\
+CONTRACT = """\
 Write one Python file with one token mixer:
 
     class Mixer(nn.Module):
@@ -23,9 +23,10 @@ What forward must obey
 - Rows alike: a row's y does not depend on the other rows, nor on how many there are.
 - Differentiable: every parameter gets a gradient, at every call. No autograd.Function, hook,
   torch.no_grad or autocast. Outputs and gradients stay finite in fp32 and bfloat16.
-- At most about 10 D^2 parameters, and at most 3 times the seed's time.
+- Small: at most about 10 D^2 parameters; at most 96 D numbers of state for a sequence; at most twice
+  the operations and four times the seconds of the seed.
 
-Imports: torch, math, einops, asi_arch.ops; nothing else.
+Imports: torch, math, typing, einops, asi_arch.ops; nothing else.
 
 asi_arch.ops.  q, k: [B, T, H, K]; v, o: [B, T, H, V]; beta: [B, T, H], in (0, 2);
 g is the log of a decay, at most 0. Recurrences end with `initial_state=None, scale=None` and return
@@ -73,4 +74,4 @@ class Mixer(nn.Module):
         o, memory = simple_gla(q, k, v, g, initial_state=memory)
         return self.out(self.norm(o).flatten(-2)), (recent, memory)
 ```
-'''
+"""

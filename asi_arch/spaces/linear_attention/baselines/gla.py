@@ -35,7 +35,7 @@ class Mixer(nn.Module):
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mix x: [B, T, D] from a state on; give y: [B, T, D] and the next state."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)  # [B, T, H, K] each
-        g = F.logsigmoid(self.decay(x)) / TEMPERATURE
-        o, state = gla(q, k, v, g.unflatten(-1, (self.num_heads, -1)), initial_state=state)
+        g = F.logsigmoid(self.decay(x).unflatten(-1, (self.num_heads, -1))) / TEMPERATURE  # [B, T, H, K]
+        o, state = gla(q, k, v, g, initial_state=state)
         gate = self.gate(x).unflatten(-1, (self.num_heads, -1))
         return self.out(self.norm(o, gate, activation="silu").flatten(-2)), state

@@ -46,8 +46,8 @@ class Mixer(nn.Module):
         qkv, recent = self.conv(self.qkv(x), recent)
         q, k, v = qkv.unflatten(-1, (3, self.num_heads, -1)).unbind(2)  # [B, T, H, K] each
         beta = self.beta(x).sigmoid()  # [B, T, H]
-        dt = F.softplus(self.dt(x) + self.dt_bias).unflatten(-1, (self.num_heads, -1))
-        g = -self.a_log.exp()[:, None] * dt  # [B, T, H, K]
+        dt = (self.dt(x) + self.dt_bias).unflatten(-1, (self.num_heads, -1))  # [B, T, H, K]
+        g = -self.a_log.exp()[:, None] * F.softplus(dt)
         o, memory = kda(l2norm(q), l2norm(k), v, g, beta, initial_state=memory, scale=1.0)
         gate = self.gate(x).unflatten(-1, (self.num_heads, -1))
         return self.out(self.norm(o, gate, activation="sigmoid").flatten(-2)), (recent, memory)

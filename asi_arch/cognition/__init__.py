@@ -1,0 +1,1 @@
+"""Module 1: what papers know, in our own words, and how a weakness finds it."""

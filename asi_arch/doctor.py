@@ -1,0 +1,110 @@
+"""What this machine has and lacks for a study, each with its cure."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+
+REQUIRED = ("torch", "numpy", "scipy", "einops", "pydantic", "sqlalchemy", "bm25s", "rich", "matplotlib")
+LEAST_BYTES = 4 * 2**30  # below this a worker and its wall do not fit beside each other
+PROBE = """
+import json, torch
+print(json.dumps({"threads": torch.get_num_threads(), "cuda": torch.cuda.is_available(),
+                  "vector": torch.backends.cpu.get_cpu_capability()}))
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Symptom:
+    """One thing that was looked at. cure: what to do about it; "" where all is well."""
+
+    name: str
+    state: str
+    cure: str = ""
+
+
+def examine_machine() -> tuple[Symptom, ...]:
+    """Look at Python, packages, processors, memory, isolation and tools; torch is tried in a child."""
+    return (_python(), *_packages(), _torch(), _cores(), _memory(), _isolation(), _formatter())
+
+
+def cores() -> int:
+    """Give the processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _python() -> Symptom:
+    version = platform.python_version()
+    old = sys.version_info < (3, 11)
+    return Symptom(name="Python", state=version, cure="install Python 3.11 or newer" if old else "")
+
+
+def _packages() -> tuple[Symptom, ...]:
+    """Give one symptom for all packages that are there, and one for each that is not."""
+    versions, missing = [], []
+    for name in REQUIRED:
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(Symptom(name=name, state="missing", cure="pip install -e . -c constraints.txt"))
+    return (Symptom(name="packages", state=", ".join(versions)), *missing)
+
+
+def _torch() -> Symptom:
+    command = [sys.executable, "-W", "ignore", "-c", PROBE]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    except subprocess.TimeoutExpired:
+        return Symptom(name="torch", state="did not start in 120 s", cure="look at the load of the machine")
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return Symptom(name="torch", state=f"cannot start: {last}", cure="pip install torch==2.13.0")
+    found = json.loads(done.stdout)
+    gpu = "a CUDA device is there, and not used yet" if found["cuda"] else "no CUDA device"
+    return Symptom(name="torch", state=f"starts; {found['vector']}, one thread for each job; {gpu}")
+
+
+def _cores() -> Symptom:
+    usable, load = cores(), os.getloadavg()[0]
+    state = f"{usable} processors usable, load {load:.1f}"
+    busy = load > usable + 0.5
+    return Symptom(
+        name="processors",
+        state=state,
+        cure="other work is running: times will be worse than they could be, scores will not" if busy else "",
+    )
+
+
+def _memory() -> Symptom:
+    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    total = pages * size
+    cure = "use --workers 1 and close other programs" if total < LEAST_BYTES else ""
+    return Symptom(name="memory", state=f"{total / 2**30:.1f} GiB in all", cure=cure)
+
+
+def _isolation() -> Symptom:
+    return Symptom(
+        name="isolation",
+        state=(
+            "candidates are translated in child processes with limits on time, memory, processes and "
+            "files and with no environment; only their graphs are trained. Files and network are open"
+        ),
+        cure="run code that you do not trust in a container or a virtual machine",
+    )
+
+
+def _formatter() -> Symptom:
+    found = shutil.which(
+        "ruff", path=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+    )
+    return Symptom(
+        name="ruff",
+        state="formats the sources that are written" if found else "missing",
+        cure="" if found else "pip install ruff",
+    )

@@ -1,0 +1,3 @@
+"""A straight line: the seed."""
+
+RULE = {"terms": [{"kind": "power", "degree": 1}]}

@@ -1,0 +1,3 @@
+"""A parabola: what a straight line lacks first."""
+
+RULE = {"terms": [{"kind": "power", "degree": 1}, {"kind": "power", "degree": 2}]}
