@@ -11,7 +11,7 @@ from pathlib import Path
 from asi_arch.analyst.statistics import metric_value, pooled_noise
 from asi_arch.engineer.pool import LocalPool
 from asi_arch.records import Evidence, Job, Stage, from_json, text_hash, to_json
-from asi_arch.space import MetricSpec, Space
+from asi_arch.space import Space
 
 FILE = "runs.jsonl"
 Runs = Mapping[str, Sequence[Evidence]]
@@ -60,9 +60,16 @@ def key(job: Job) -> str:
     return f"{job.name}/{text_hash(job.source)}/{stage}/{job.seed}"
 
 
-def noise_of(runs: Runs, spec: MetricSpec) -> float | None:
-    """Give the standard deviation of one run, pooled over the baselines; None without repeats."""
-    return pooled_noise([metric_value(run, spec.name) for run in group] for group in runs.values())
+def noise_of(space: Space, runs: Runs) -> dict[str, float | None]:
+    """Give each metric's standard deviation of one run, pooled over the baselines; None without repeats.
+
+    References are left out: what breaks the rules of the space may also have another noise.
+    """
+    groups = [group for name, group in runs.items() if name not in space.references]
+    return {
+        spec.name: pooled_noise([metric_value(run, spec.name) for run in group] for group in groups)
+        for spec in space.metrics
+    }
 
 
 def _append(path: Path, name: str, evidence: Evidence) -> None:

@@ -77,7 +77,7 @@ def _cores() -> Symptom:
     return Symptom(
         name="processors",
         state=state,
-        cure="other work is running: times will be worse than they could be, scores will not" if busy else "",
+        cure="other work is running: times suffer, scores do not" if busy else "",
     )
 
 
@@ -92,8 +92,8 @@ def _isolation() -> Symptom:
     return Symptom(
         name="isolation",
         state=(
-            "candidates are translated in child processes with limits on time, memory, processes and "
-            "files and with no environment; only their graphs are trained. Files and network are open"
+            "candidate code runs in child processes without environment, with limits on time, memory, "
+            "processes and files written; reading files and the network are open to it"
         ),
         cure="run code that you do not trust in a container or a virtual machine",
     )

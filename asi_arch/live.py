@@ -7,14 +7,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TextIO
 
 from asi_arch.records import Experiment, Progress
-from asi_arch.report.view import View, fitness_of, name_of
+from asi_arch.report.tables import duration, leaderboard
+from asi_arch.report.view import View, by_fitness, fitness_of, name_of
 
-NEWS = 8  # lines of the latest findings
+NEWS = 6  # lines of the latest findings
 BAR = 24  # characters of a progress bar
+SHOWN = 3  # candidates, and as many baselines, on the board
 
 
 @dataclass(slots=True)
@@ -40,6 +42,7 @@ class Board:
     begin: float = 0.0
     ended: int = 0
     ended_here: int = 0
+    known: dict[int, Experiment] = field(default_factory=dict)
     best: Experiment | None = None
     rival: Experiment | None = None
 
@@ -52,6 +55,7 @@ class Board:
 
     def count(self, experiment: Experiment) -> None:
         """Take an ended experiment into the totals."""
+        self.known[experiment.id] = experiment
         if experiment.kind == "candidate" and experiment.status in ("finished", "failed"):
             self.ended += 1
             self.ended_here += 1
@@ -59,7 +63,7 @@ class Board:
             return
         if experiment.kind == "candidate":
             self.best = _fitter(self.best, experiment)
-        else:
+        elif experiment.kind == "baseline":  # a reference breaks the rules, so it is no rival
             self.rival = _fitter(self.rival, experiment)
 
     def per_hour(self) -> float | None:
@@ -177,12 +181,14 @@ class LiveWatch:
 
         with self._lock:
             board = self._board
-            head = Text(f"{board.headline()}\n{board.standing()}", no_wrap=True, overflow="ellipsis")
+            head = Text(board.headline(), no_wrap=True, overflow="ellipsis")
+            best = _draw_best(board)
             workers = _draw_workers(board)
             news = Text("\n".join(board.news) or "no result yet", no_wrap=True, overflow="ellipsis")
         title = f"study in the space {board.view.space.name}"
         return Group(
             Panel(head, title=title, title_align="left"),
+            Panel(best, title="best so far", title_align="left"),
             Panel(workers, title="workers", title_align="left"),
             Panel(news, title="latest results, the newest last", title_align="left"),
         )
@@ -200,7 +206,7 @@ def stop_on_interrupt(stop: threading.Event, tell: Callable[[str], None]) -> Ite
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        text = "stopping when the running experiments have ended; press Ctrl-C again to stop at once"
+        text = "stopping: the next run does again what runs now; press Ctrl-C again to stop at once"
         threading.Thread(target=tell, args=(text,)).start()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -209,14 +215,6 @@ def stop_on_interrupt(stop: threading.Event, tell: Callable[[str], None]) -> Ite
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def duration(seconds: float) -> str:
-    """Give a time as "45 s", "12 min" or "3 h 05 min"."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _draw_workers(board: Board) -> Any:
@@ -235,9 +233,29 @@ def _draw_workers(board: Board) -> Any:
         name = f"#{slot.experiment.id} {name_of(slot.experiment)}"
         far = f"{done}/{total}" if total else ""
         passed = duration(board.clock() - slot.since)
-        table.add_row(str(number), name, slot.progress.phase, bar, far, f"{passed}  {slot.progress.note}")
+        table.add_row(str(number + 1), name, slot.progress.phase, bar, far, f"{passed}  {slot.progress.note}")
     if not board.slots:
         table.add_row("", "none at work", "", "", "", "")
+    return table
+
+
+def _draw_best(board: Board) -> Any:
+    """Draw the best candidates among the best baselines and the seed, each with its scores."""
+    from rich.table import Table
+    from rich.text import Text
+
+    view = replace(board.view, experiments=tuple(board.known.values()))
+    rivals = by_fitness(e for e in view.baselines() if view.kind(e) == "baseline")[:SHOWN]
+    seed = [e for e in view.baselines() if view.kind(e) == "seed"]
+    few = (*seed, *rivals, *view.best(SHOWN))  # the leaderboard puts them in order
+    standing = leaderboard(replace(view, experiments=few), SHOWN, full=False)
+    shown = [i for i, title in enumerate(standing.columns) if i < 4 or title.startswith("gain")]
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    for i in shown:
+        words = i < standing.text_columns
+        table.add_column(Text(standing.columns[i]), justify="left" if words else "right", no_wrap=True)
+    for i, row in enumerate(standing.rows):
+        table.add_row(*(Text(row[j]) for j in shown), style="bold" if i in standing.marked else "")
     return table
 
 

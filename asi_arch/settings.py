@@ -89,6 +89,11 @@ def with_values(settings: Settings, **values: Any) -> Settings:
     return changed
 
 
+def as_values(settings: Settings) -> dict[str, int | float | str]:
+    """Give settings as values by key."""
+    return {key: getattr(settings, key) for key in keys()}
+
+
 def to_toml(settings: Settings) -> str:
     """Give settings as a TOML file with the explanation above each key."""
     lines = []

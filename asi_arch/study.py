@@ -3,44 +3,31 @@
 import os
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from asi_arch.analyst.explain import explain
-from asi_arch.analyst.fitness import score
-from asi_arch.analyst.statistics import mean, runs_at
 from asi_arch.archive.base import Archive
 from asi_arch.archive.candidates import choose
 from asi_arch.archive.folder import change_settings, create_folder, has_study, open_folder
 from asi_arch.cognition.base import CognitionBase
-from asi_arch.crew import share
 from asi_arch.engineer.pool import LocalPool
 from asi_arch.errors import SetupError
-from asi_arch.records import (
-    Evidence,
-    Experiment,
-    Failure,
-    Fitness,
-    Job,
-    Progress,
-    Proposal,
-    Repeat,
-    Stage,
-)
+from asi_arch.loop.baselines import OPEN, Baselines, baseline_entries
+from asi_arch.loop.bench import DUPLICATE, Bench, stage_of
+from asi_arch.loop.crew import share
+from asi_arch.loop.seams import Pool, Report, Researcher, Silent, Watch
+from asi_arch.records import Brief, Evidence, Experiment, Failure, Progress, Proposal, Repeat
 from asi_arch.researcher.brief import make_brief
 from asi_arch.researcher.novelty import source_hash
-from asi_arch.seams import Pool, Report, Researcher, Silent, Watch
-from asi_arch.settings import Settings, with_values
-from asi_arch.space import Space, load_space, resolve
+from asi_arch.settings import Settings, as_values, with_values
+from asi_arch.space import load_space, resolve
 
-CHECKS = "checks"  # the stage of evidence from which nothing was trained
 PERSON = "person"  # the author of what was submitted
-POLL_SECONDS = 0.2  # while another process measures what this one waits for
-OPEN = ("claimed", "proposed")
+
+__all__ = ["Pool", "Report", "Researcher", "Silent", "Study", "Watch"]
 
 
 class Study:
@@ -67,15 +54,12 @@ class Study:
     ) -> None:
         self.folder, self.settings, self.archive = folder, settings, archive
         self.space = load_space(settings.space)
-        self.stage = stage_of(self.space, settings)
         self.workers = settings.workers or os.cpu_count() or 1
         if researcher is not None:
             self.researcher = researcher
         limits = (settings.check_seconds, settings.train_seconds)
-        self._pool: Pool = pool or LocalPool(self.space, self.workers, *limits)
-        self._writing, self._scoring = threading.Lock(), threading.Lock()
-        self._checking: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
-        self._mine: set[int] = set()  # baselines that this process measures
+        self.pool: Pool = pool or LocalPool(self.space, self.workers, *limits)
+        self.bench = Bench(self.space, settings, archive, self.pool)
 
     @classmethod
     def create(cls, folder: Path, settings: Settings, **parts: Any) -> "Study":
@@ -86,7 +70,9 @@ class Study:
         """
         space = load_space(settings.space)
         stage_of(space, settings)
-        return cls(folder, settings, create_folder(folder, settings, _baselines(space, settings)), **parts)
+        return cls(
+            folder, settings, create_folder(folder, settings, baseline_entries(space, settings)), **parts
+        )
 
     @classmethod
     def open(cls, folder: Path, **parts: Any) -> "Study":
@@ -109,27 +95,23 @@ class Study:
         """
         if not has_study(folder):
             return cls.create(folder, with_values(Settings(), **given), **parts)
-        settings, archive = open_folder(folder)
-        try:
-            settings = change_settings(folder, settings, given)
-        except SetupError:
-            archive.close()
-            raise
-        return cls(folder, settings, archive, **parts)
+        change_settings(folder, given)
+        return cls.open(folder, **parts)
 
     def close(self) -> None:
         """End running jobs and let go of the archive."""
-        self._pool.close()
+        self.pool.close()
         self.archive.close()
 
     @cached_property
     def researcher(self) -> Researcher:
         """Give the symbolic researcher with the space's grammar."""
-        from asi_arch.researcher.symbolic import SymbolicResearcher
+        from asi_arch.researcher.symbolic import Grammar, SymbolicResearcher
 
         if not self.space.grammar:
             raise SetupError(f"space {self.space.name!r} has no grammar; give it one, or another researcher")
-        return SymbolicResearcher(resolve(self.space.grammar)())
+        grammar: Grammar = resolve(self.space.grammar)()
+        return SymbolicResearcher(grammar)
 
     @cached_property
     def cognition(self) -> CognitionBase:
@@ -152,9 +134,68 @@ class Study:
         watch, stop = watch or Silent(), stop or threading.Event()
         self.prepare(watch, stop)
         pursue = partial(self._pursue, watch=watch, stop=stop)
-        share(self._next_candidates(), self.workers, pursue, stop, self._pool.close)
+        share(self._next_ids(), self.workers, pursue, stop, self.pool.close)
 
-    def _next_candidates(self) -> Iterator[int]:
+    def prepare(self, watch: Watch | None = None, stop: threading.Event | None = None) -> None:
+        """Measure the seed's runs and every baseline that has not ended; at once when all have.
+
+        Args, Raises: as `run`.
+        """
+        Baselines(self.bench, self.workers).measure(watch or Silent(), stop or threading.Event())
+
+    def ask(self) -> Experiment:
+        """Claim the next id and have it proposed; the proposal is recorded before it is measured.
+
+        The id and the study's seed alone decide the random draws. After `novelty_attempts`
+        proposals that repeat known programs the experiment comes back failed.
+
+        Raises:
+            SetupError: `prepare` has not measured the seed yet.
+        """
+        self._require_seed()
+        return self._propose(self.archive.get(self._claim()))
+
+    def measure(self, experiment: Experiment, report: Report | None = None) -> Evidence:
+        """Check a proposed experiment and, when its graph is new here, train it."""
+        return self.bench.examine(experiment, self.settings.seed, report or _ignore)
+
+    def tell(self, experiment: Experiment, evidence: Evidence) -> Experiment:
+        """Score, explain and record what was measured of an experiment.
+
+        Returns:
+            The experiment as it ended; or `proposed` anew, when its graph is known already and it
+            has attempts left. A person's own architecture is never replaced.
+        """
+        current = self.archive.get(experiment.id)
+        if current.status not in OPEN or current.proposal is None:
+            return current
+        repeats = evidence.failure is not None and evidence.failure.kind == DUPLICATE
+        if repeats and current.proposal.author != PERSON:
+            first = self.bench.first(evidence, current.id, self.settings.seed)
+            return self._propose(_refused(current, current.proposal, first, evidence.graph_hash))
+        return self.bench.end(self.bench.add(current.id, evidence))
+
+    def submit(self, name: str, source: str, motivation: str) -> int:
+        """Enter a person's own architecture; the next run measures it, or one that runs now.
+
+        Returns:
+            The id of its experiment.
+
+        Raises:
+            SetupError: the program is in the study already.
+        """
+        known = _sources(self.archive.experiments()).get(source_hash(source))
+        if known is not None:
+            raise SetupError(f"this program is experiment {known} already; see `asi-arch show {known}`")
+        parents = (self.bench.seed_id,)
+        proposal = Proposal(name=name, motivation=motivation, source=source, author=PERSON, parents=parents)
+        id = self._claim()
+        self._record(self.archive.get(id), proposal)
+        self.archive.release(id)
+        return id
+
+    def _next_ids(self) -> Iterator[int]:
+        """Give the id of every candidate that this process is to bring to its end."""
         hours = self.settings.hours
         deadline = time.monotonic() + hours * 3600 if hours else float("inf")
         while time.monotonic() < deadline:
@@ -164,7 +205,7 @@ class Study:
             yield id
 
     def _pursue(self, id: int, slot: int, watch: Watch, stop: threading.Event) -> None:
-        """Bring a claimed experiment to its end, unless it is stopped."""
+        """Bring a claimed experiment to its end, unless the run is stopped."""
         try:
             experiment = self.archive.get(id)
             if experiment.status == "claimed":
@@ -182,161 +223,74 @@ class Study:
         finally:
             self.archive.release(id)
 
-    def ask(self) -> Experiment:
-        """Claim the next id and have it proposed; the proposal is recorded before it is measured.
-
-        The id and the study's seed alone decide the random draws. After `novelty_attempts`
-        proposals that repeat known programs the experiment comes back failed.
-
-        Raises:
-            SetupError: `prepare` has not measured the seed yet.
-        """
+    def _claim(self) -> int:
         id = self.archive.claim("candidate")
         assert id is not None
-        return self._propose(self.archive.get(id))
-
-    def measure(self, experiment: Experiment, report: Report | None = None) -> Evidence:
-        """Check a proposed experiment and, when its graph is new here, train it."""
-        return self._examine(experiment, self.settings.seed, report or _ignore)
-
-    def tell(self, experiment: Experiment, evidence: Evidence) -> Experiment:
-        """Score, explain and record what was measured of an experiment.
-
-        Returns:
-            The experiment as it ended; or `proposed` anew, when its graph is known already and it
-            has attempts left. A person's own architecture is never replaced.
-        """
-        experiment = self.archive.get(experiment.id)
-        if experiment.status not in OPEN:
-            return experiment
-        repeats = evidence.failure is not None and evidence.failure.kind == "duplicate"
-        if repeats and experiment.proposal and experiment.proposal.author != PERSON:
-            first = self._first(evidence, experiment.id, self.settings.seed)
-            experiment = _refused(experiment, first, evidence.graph_hash)
-            if len(experiment.repeats) < self.settings.novelty_attempts:
-                return self._propose(experiment)
-        return self._end(_with_evidence(experiment, evidence))
-
-    def submit(self, name: str, source: str, motivation: str) -> int:
-        """Enter a person's own architecture as a proposal; the next run measures it, or one that runs now.
-
-        Returns:
-            The id of its experiment.
-
-        Raises:
-            SetupError: the program is in the study already.
-        """
-        known = _sources(self.archive.experiments()).get(source_hash(source))
-        if known is not None:
-            raise SetupError(f"this program is experiment {known} already; see `asi-arch show {known}`")
-        id = self.archive.claim("candidate")
-        assert id is not None
-        proposal = Proposal(
-            name=name, motivation=motivation, source=source, author=PERSON, parents=(self._seed_id,)
-        )
-        self._record_proposal(self.archive.get(id), proposal)
-        self.archive.release(id)
         return id
 
-    def prepare(self, watch: Watch | None = None, stop: threading.Event | None = None) -> None:
-        """Measure the seed's runs and every baseline that has not ended; returns at once when all have.
-
-        Args:
-            watch: sees what happens.
-            stop: once set, running jobs are given up and this returns; a later call does them again.
-
-        Raises:
-            SetupError: the seed failed, so nothing could be compared with it.
-        """
-        watch, stop = watch or Silent(), stop or threading.Event()
-        measure = partial(self._measure_run, watch=watch, stop=stop)
-        try:
-            while not stop.is_set() and self._awaits_baselines():
-                share(self._next_runs(), self.workers, measure, stop, self._pool.close)
-                self._score_baselines(watch, 0)
-                if self._awaits_baselines():
-                    stop.wait(POLL_SECONDS)  # another process is at it
-        finally:
-            while self._mine:
-                self.archive.release(self._mine.pop())
-
-    def _awaits_baselines(self) -> bool:
-        seed = self.archive.get(self._seed_id)
-        if seed.failure is not None:
-            failure = f"{seed.failure.phase}: {seed.failure.message}"
-            raise SetupError(f"the seed {self.space.seed!r} failed in {failure}; mend it, and start a new study")
-        return any(row.kind != "candidate" and row.status in OPEN for row in self.archive.rows())
-
-    def _next_runs(self) -> Iterator[tuple[int, int]]:
-        """Give id and training seed of every run of a baseline that nobody measures yet."""
-        while (id := self.archive.adopt("baseline", "reference")) is not None:
-            self._mine.add(id)
-            yield from ((id, seed) for seed in self._missing_seeds(self.archive.get(id)))
-
-    def _missing_seeds(self, experiment: Experiment) -> list[int]:
-        runs = self.settings.seed_runs if experiment.id == self._seed_id else 1
-        measured = {e.seed for e in experiment.evidence if e.stage == self.stage.name}
-        return [seed for seed in range(self.settings.seed, self.settings.seed + runs) if seed not in measured]
-
-    def _measure_run(self, run: tuple[int, int], slot: int, watch: Watch, stop: threading.Event) -> None:
-        id, seed = run
-        experiment = self.archive.get(id)
-        watch.started(experiment, slot)
-        try:
-            evidence = self._examine(experiment, seed, partial(watch.progress, slot))
-        except RuntimeError:
-            if not stop.is_set():
-                raise
-            return
-        if evidence.failure is None or not stop.is_set():
-            self._add(id, evidence)
-            self._score_baselines(watch, slot)
-
-    def _score_baselines(self, watch: Watch, slot: int) -> None:
-        """End the baselines whose runs are all there, once the seed has ended."""
-        with self._scoring:
-            for id in sorted(self._mine):
-                experiment = self.archive.get(id)
-                complete = _failure(experiment) is not None or not self._missing_seeds(experiment)
-                if complete and (id == self._seed_id or self._seed_runs()):
-                    self._mine.discard(id)
-                    watch.finished(self._end(experiment), slot)
-
-    @cached_property
-    def _seed_id(self) -> int:
-        rows = self.archive.rows()
-        return next(row.id for row in rows if row.kind == "baseline" and row.name == self.space.seed)
-
-    def _seed_runs(self) -> tuple[Evidence, ...]:
-        """Give the seed's runs, to which all fitness is relative; none until all are there."""
-        seed = self.archive.get(self._seed_id)
-        return runs_at(seed, self.stage.name) if seed.status == "finished" else ()
+    def _require_seed(self) -> None:
+        if not self.bench.seed_runs():
+            raise SetupError("the seed has not been measured; call `Study.prepare` before `Study.ask`")
 
     def _propose(self, experiment: Experiment) -> Experiment:
-        """Have an id proposed, again as long as the program is known; record it."""
-        settings, id = self.settings, experiment.id
-        if not self._seed_runs():
-            raise SetupError("the seed has not been measured; run `Study.prepare` before `Study.ask`")
-        experiments = {e.id: e for e in self.archive.experiments() if e.id != id}
-        parent, references = choose(self.archive.rows(), settings, self._seed_id, id)
-        brief = make_brief(
-            id=id,
-            seed=settings.seed,
-            attempt=0,
-            parent=experiments[parent],
-            references=[experiments[i] for i in references],
-            experiments=list(experiments.values()),
-            recall=self.cognition.recall,
-            contract=self.space.contract,
-            settings=settings,
-        )
-        known = _sources(experiments.values())
-        while len(experiment.repeats) < settings.novelty_attempts:
+        """Have an id proposed, again while the program is known, and record the proposal."""
+        brief = self._brief(experiment)
+        known = _sources(e for e in self.archive.experiments() if e.id != experiment.id)
+        while len(experiment.repeats) < self.settings.novelty_attempts:
             known |= {repeat.source_hash: repeat.of for repeat in experiment.repeats}
             brief = replace(brief, attempt=len(experiment.repeats), known=frozenset(known))
             proposal = self.researcher.propose(brief)
             first = known.get(source_hash(proposal.source))
             if first is None:
-                return self._record_proposal(experiment, proposal)
-            experiment = _refused(replace(experiment, proposal=proposal), first)
-        return self._end(experiment)
+                return self._record(experiment, proposal)
+            experiment = _refused(experiment, proposal, first)
+        count, last = len(experiment.repeats), experiment.repeats[-1].of
+        message = f"{count} proposals in a row repeat known experiments, the last one experiment {last}"
+        failure = Failure(phase="novelty", kind=DUPLICATE, message=message)
+        return self.bench.end(replace(experiment, failure=failure))
+
+    def _brief(self, experiment: Experiment) -> Brief:
+        """Give the brief of an id, as if it were the id's first attempt."""
+        others = {e.id: e for e in self.archive.experiments() if e.id != experiment.id}
+        parent, references = choose(self.archive.rows(), self.settings, self.bench.seed_id, experiment.id)
+        return make_brief(
+            id=experiment.id,
+            seed=self.settings.seed,
+            attempt=0,
+            parent=others[parent],
+            references=[others[id] for id in references],
+            experiments=list(others.values()),
+            recall=self.cognition.recall,
+            contract=self.space.contract,
+            settings=self.settings,
+        )
+
+    def _record(self, experiment: Experiment, proposal: Proposal) -> Experiment:
+        settings = as_values(self.settings)
+        proposed = replace(experiment, status="proposed", proposal=proposal, settings=settings)
+        self.archive.record(proposed)
+        return proposed
+
+
+def _refused(experiment: Experiment, proposal: Proposal, first: int, graph_hash: str = "") -> Experiment:
+    """Give an experiment whose proposal repeats another: claimed as before, with the repeat noted."""
+    repeat = Repeat(
+        of=first, source_hash=source_hash(proposal.source), graph_hash=graph_hash, moves=proposal.moves
+    )
+    repeats = (*experiment.repeats, repeat)
+    return replace(experiment, status="claimed", proposal=proposal, evidence=(), repeats=repeats)
+
+
+def _sources(experiments: Iterable[Experiment]) -> dict[str, int]:
+    """Give the experiment of every program that was ever proposed, by the hash of its source."""
+    found: dict[str, int] = {}
+    for experiment in experiments:
+        for repeat in experiment.repeats:
+            found.setdefault(repeat.source_hash, repeat.of)
+        if experiment.proposal is not None:
+            found.setdefault(source_hash(experiment.proposal.source), experiment.id)
+    return found
+
+
+def _ignore(_: Progress) -> None:
+    """Take no note."""

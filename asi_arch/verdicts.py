@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from asi_arch.engineer.pool import LocalPool
 from asi_arch.errors import SetupError
@@ -24,6 +25,12 @@ class Judgement:
     def failed(self) -> tuple[str, ...]:
         """Give the names of the checks that failed; empty when all passed."""
         return tuple(verdict.name for verdict in self.checks if not verdict.passed)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the judgement in the form of `asi-arch check --json`."""
+        checks = [{"name": v.name, "passed": v.passed, "message": v.message} for v in self.checks]
+        failed = list(self.failed)
+        return {"file": self.file, "passed": not failed, "failed": failed, "checks": checks}
 
 
 def read_sources(files: Sequence[str]) -> list[tuple[str, str]]:

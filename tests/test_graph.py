@@ -11,9 +11,10 @@ from torch import nn
 from asi_arch import ops
 from asi_arch.engineer.bundle import Bundle, GraphMixer, Place
 from asi_arch.engineer.cost import measure
-from asi_arch.engineer.graph import MAX_BYTES, MAX_NODES, build, parse_graph, strict_json
+from asi_arch.engineer.graph import MAX_NODES, build, parse_graph
 from asi_arch.engineer.initialise import parse_initialisation, replay
 from asi_arch.engineer.recorder import record
+from asi_arch.engineer.strict import MAX_BYTES, strict_json
 from asi_arch.engineer.trace import trace
 from asi_arch.errors import CandidateError
 

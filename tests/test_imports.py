@@ -18,7 +18,8 @@ FLOORS = (
     ("llm", "archive"),
     ("cognition",),
     ("researcher", "engineer", "analyst"),
-    ("study", "crew"),
+    ("loop",),
+    ("study",),
     ("report", "live", "doctor", "verdicts", "calibrate"),
     ("cli", "__main__", "mcp_server", "web"),
 )

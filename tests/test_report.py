@@ -11,7 +11,7 @@ from asi_arch.records import Evidence, Experiment, Metric, Proposal
 from asi_arch.report.canvas import spread_out
 from asi_arch.report.markdown import summary, write_report
 from asi_arch.report.plots import unbeaten
-from asi_arch.report.tables import Table, figure, leaderboard, noise_table, runs_table
+from asi_arch.report.tables import Table, duration, figure, leaderboard, noise_table, runs_table
 from asi_arch.report.tree import BROOD, Layout, lay_out
 from asi_arch.report.view import View, fitness_of
 
@@ -37,7 +37,7 @@ def test_a_report_has_a_page_and_every_figure_that_the_page_shows(tmp_path):
 def test_a_report_of_a_study_that_has_hardly_begun_is_still_a_report(tmp_path, count):
     view = study(0)
     page = write_report(replace(view, experiments=view.experiments[:count]), tmp_path)
-    assert "no candidates ended" in page.read_text()
+    assert "No candidate has ended yet." in page.read_text()
 
 
 def test_a_report_of_a_space_with_one_other_metric_needs_no_second_task(tmp_path):
@@ -98,10 +98,10 @@ def test_noise_and_runs_tables_say_how_many_runs_they_rest_on():
     assert noise.columns[1] == "seed's mean of 3"
     assert noise.rows[0][0] == "text"
     assert noise.rows[0][3] == "0.037"
-    runs = runs_table([("delta_net", view.seed_runs()), ("none", ())], SPACE.metrics)
+    runs = runs_table({"delta_net": view.seed_runs(), "none": ()}, SPACE.metrics)
     assert runs.rows[0][1] == "3"
     assert "±" in runs.rows[0][2]
-    assert runs.rows[1] == ("none", "0", "-", "-", "-")
+    assert runs.rows[1] == ("none", "0", "-", "-", "-", "-", "-")
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,13 @@ def test_noise_and_runs_tables_say_how_many_runs_they_rest_on():
 )  # fmt: skip
 def test_figures_are_short(value, shown):
     assert figure(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.4, "0 s"), (59.6, "60 s"), (600, "10 min"), (11_100, "3 h 05 min")]
+)
+def test_durations_are_words(seconds, shown):
+    assert duration(seconds) == shown
 
 
 def test_the_summary_names_the_best_candidate_and_the_best_baseline():

@@ -8,9 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from asi_arch.engineer.evaluate import evaluate
 from asi_arch.engineer.train import TaskBatches, TaskShare, make_optimizer, peak_bytes, schedule, train
 from asi_arch.errors import CandidateError
 from asi_arch.records import Stage
+from asi_arch.space import BUILT_IN
 from asi_arch.spaces.linear_attention.model import RECIPE, LanguageModel, build
 
 TINY = replace(
@@ -223,3 +225,18 @@ def test_the_run_is_measured():
     assert trained.cpu_seconds > 0
     assert trained.tokens_per_second == pytest.approx(20 * 4 * 34 / trained.seconds)
     assert 2**26 < trained.peak_bytes <= peak_bytes() < 2**37
+
+
+@pytest.mark.slow
+def test_the_seed_learns_text_and_recall_in_the_explore_stage():
+    path = BUILT_IN / "linear_attention" / "baselines" / "delta_net.py"
+    source = {}
+    exec(compile(path.read_text(), path, "exec"), source)
+    torch.manual_seed(0)
+    mixers = [source["Mixer"](RECIPE.d_model, RECIPE.num_heads, layer) for layer in range(RECIPE.num_layers)]
+    model = build(mixers, RECIPE, seed=0)
+    train(model, Stage(name="explore", steps=500, learning_rate=1.2e-2), RECIPE, 0, ignore)
+    metrics, details = evaluate(model, RECIPE)
+    assert metrics["bits_per_byte"].value < 3.1
+    assert metrics["recall_nll"].value < 0.5
+    assert details["recall_accuracy"].value > 0.9

@@ -3,14 +3,13 @@
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from asi_arch.archive.sql import OWNERS, SqlArchive, create_archive, open_archive
 from asi_arch.errors import SetupError
 from asi_arch.records import Experiment
-from asi_arch.settings import Settings, keys, load_settings, to_toml, with_values
+from asi_arch.settings import Settings, as_values, keys, load_settings, to_toml, with_values
 
 DATABASE, SETTINGS = "study.db", "settings.toml"
 FIXED = ("space", "seed", "stage", "seed_runs", "fitness", "steps", "learning_rate")
@@ -41,9 +40,13 @@ def create_folder(folder: Path, settings: Settings, entries: Iterable[Experiment
     ours = (DATABASE, SETTINGS, OWNERS, ".draft-")
     foreign = [name for name in names if not name.startswith(ours)]
     if foreign and not has_study(folder):
-        raise SetupError(f"folder {folder} holds {foreign[0]!r} and no study; choose an empty or a new folder")
-    archive = create_archive(folder / DATABASE, {"settings": json.dumps(asdict(settings))}, entries)
-    _refuse_change(folder, _settings_at_creation(archive), asdict(settings))
+        raise SetupError(f"folder {folder} holds {foreign[0]!r} and no study; choose a new or empty one")
+    archive = create_archive(folder / DATABASE, {"settings": json.dumps(as_values(settings))}, entries)
+    try:
+        _refuse_change(folder, _settings_at_creation(archive), as_values(settings))
+    except SetupError:
+        archive.close()
+        raise
     write_settings(folder, settings)
     return archive
 
@@ -61,24 +64,25 @@ def open_folder(folder: Path) -> tuple[Settings, SqlArchive]:
     try:
         first = _settings_at_creation(archive)
         settings = load_settings(folder / SETTINGS) if (folder / SETTINGS).exists() else first
-        _refuse_change(folder, first, asdict(settings))
+        _refuse_change(folder, first, as_values(settings))
     except SetupError:
         archive.close()
         raise
     return settings, archive
 
 
-def change_settings(folder: Path, settings: Settings, given: Mapping[str, Any]) -> Settings:
-    """Give a study's settings with some values replaced, and write them down.
+def change_settings(folder: Path, given: Mapping[str, Any]) -> None:
+    """Replace some settings of a study and write them down.
 
     Raises:
-        SetupError: a value may not change, or is out of range.
+        SetupError: as `open_folder`, or a value may not change, or is out of range.
     """
+    settings, archive = open_folder(folder)
+    archive.close()
     _refuse_change(folder, settings, given)
     changed = with_values(settings, **given)
     if changed != settings:
         write_settings(folder, changed)
-    return changed
 
 
 def write_settings(folder: Path, settings: Settings) -> None:

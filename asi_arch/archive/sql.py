@@ -76,7 +76,7 @@ class SqlArchive:
             known = connection.execute(tables.COUNT, {"wanted": kind}).scalar_one()
             if at_most is not None and known >= at_most:
                 return None
-            last, revision = connection.execute(tables.BEFORE_CLAIM).tuples().one()
+            last, revision = connection.execute(tables.BEFORE_CLAIM).one()
             claimed = Experiment(id=last + 1, kind=kind, status="claimed", claimed_at=time.time())
             connection.execute(tables.INSERT, _columns(claimed) | {"owner": owner, "revision": revision + 1})
         return claimed.id

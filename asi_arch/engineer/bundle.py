@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from asi_arch.engineer.graph import Graph, build, parse_graph, precision, refuse, strict_json
+from asi_arch.engineer.graph import Graph, build, parse_graph, precision
 from asi_arch.engineer.initialise import Initialisation, parse_initialisation, replay
+from asi_arch.engineer.strict import refuse, strict_json
 from asi_arch.errors import CandidateError
 
 MAX_GRAPHS = 256

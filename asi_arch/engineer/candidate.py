@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, fx
 
 from asi_arch.engineer.bundle import Bundle, Place
-from asi_arch.engineer.graph import Graph, build, precision, refuse
+from asi_arch.engineer.graph import DROPOUT, Graph, build, precision
 from asi_arch.engineer.initialise import replay
+from asi_arch.engineer.strict import refuse
 
 JITTER = (0.5, 0.1)  # of a parameter's root mean square, and at least
 
@@ -80,7 +81,7 @@ class Candidate:
         exact = torch.float64 if x.dtype == torch.float64 else torch.float32
         key = (self.bundle.number(place, mode, lengths), exact)
         if key not in self._modules:
-            self._modules[key] = build(graph, exact)
+            self._modules[key] = build(graph, exact, dropout=False)
         inputs = _arrange(graph, tensors, x, state)
         with precision(exact):
             outputs: tuple[Tensor, ...] = tuple(self._modules[key](*inputs))
@@ -173,7 +174,7 @@ def _without_dropout(graph: Graph) -> Any:
         return value
 
     for i, (name, args, kwargs) in enumerate(graph.nodes):
-        if name == "aten.dropout.default":
+        if name == DROPOUT:
             renamed[len(graph.inputs) + i] = renamed[args[0]["r"]]
             continue
         renamed[len(graph.inputs) + i] = len(graph.inputs) + len(nodes)

@@ -30,6 +30,7 @@ TRANSLATE_SECONDS = 100.0
 FLOPS_LIMIT = 2.0  # of the seed's model
 SECONDS_LIMIT = 4.0  # of the seed's mixer, forward and backward at the stage's size
 TRAINED_ROWS = 32
+GRAPH_ERRORS = (RuntimeError, IndexError, ValueError, TypeError)  # what a validated graph may still raise
 Report = Callable[[Progress], None]
 
 
@@ -130,7 +131,11 @@ class _Run:
         ]
         model = self.model.build(mixers, recipe, self.job.seed)
         self.known["cost"] = _model_cost(bundle, model, mixers, recipe)
-        trained = train(model, self.job.stage, recipe, self.job.seed, self.report)
+        try:
+            trained = train(model, self.job.stage, recipe, self.job.seed, self.report)
+        except GRAPH_ERRORS as error:
+            message = f"the graph fails: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
+            raise CandidateError("train", "graph", message) from error
         self.known["curve"] = trained.curve
         self.report(Progress(phase="evaluate"))
         model.eval()
@@ -224,6 +229,7 @@ def _translated(candidate: Candidate, recipe: Recipe) -> list[Verdict]:
     """Give the verdicts that a translation earns by itself."""
     for place, mode, length in candidate.traced(checks.LENGTHS, checks.TRAIN_LENGTHS):
         candidate.graph(place, mode, (length,))
+        candidate.tensors(place, 0.0, torch.float32)
     graph = candidate.graph(candidate.places[0], "eval", (64,))
     layers = f"layers 0 to {CHECK_LAYERS - 1} have {len(candidate.places)} different graphs"
     contract = f"(x, state) -> (y, state) for T 1 to {max(checks.LENGTHS):,}, B 5 and 7; {layers}"
@@ -238,7 +244,10 @@ def _run_check(check: checks.Check, candidate: Candidate, name: str = "") -> Ver
     try:
         return check(candidate)
     except CandidateError as error:
-        return Verdict(name=name or check.__name__, passed=False, message=error.message)
+        message = error.message
+    except GRAPH_ERRORS as error:
+        message = f"the graph fails: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
+    return Verdict(name=name or check.__name__, passed=False, message=message)
 
 
 def _budget(candidate: Candidate, seed: Candidate, model: ModuleType) -> Verdict:

@@ -4,7 +4,6 @@ Nothing in the bytes is believed: operators come from a list by exact name, argu
 against each operator's own schema, and shapes are derived again (`cost.py`).
 """
 
-import json
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,10 +15,10 @@ import torch
 from torch import fx, nn
 
 from asi_arch.engineer.operators import ALLOWED_OPERATORS, INITIAL_OPERATORS
+from asi_arch.engineer.strict import refuse
 from asi_arch.errors import CandidateError
 from asi_arch.ops.operators import INLINE
 
-MAX_BYTES = 8 * 2**20  # of all graphs of one candidate
 MAX_NODES = 4000
 MAX_LIST = 4096
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
@@ -28,12 +27,9 @@ FORMATS = {str(m).split(".")[1]: m for m in (torch.contiguous_format, torch.pres
 STRINGS = frozenset(
     "none tanh floor trunc sum mean constant reflect replicate circular same valid amax amin prod fro".split()
 )
+DROPOUT = "aten.dropout.default"
+MAX_DROPOUT = 0.5
 EINSUM = re.compile(r"[A-Za-z ,.]{1,64}(->[A-Za-z .]{0,32})?")
-
-
-def refuse(message: str) -> CandidateError:
-    """Give the fault of a graph that is not what the worker makes."""
-    return CandidateError("graph", "invalid", message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,29 +71,6 @@ class Graph:
     def state_inputs(self) -> tuple[Input, ...]:
         """Give the inputs that are leaves of a state."""
         return tuple(i for i in self.inputs if i.kind == "state")
-
-
-def strict_json(data: bytes | str) -> Any:
-    """Parse JSON with nothing that JSON does not have: no NaN, no key twice.
-
-    Raises:
-        CandidateError: too long, too deep or malformed.
-    """
-    if len(data) > MAX_BYTES:
-        raise CandidateError("graph", "size", f"graphs of {len(data)} bytes (limit {MAX_BYTES})")
-
-    def constant(text: str) -> None:
-        raise refuse(f"{text} in JSON")
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len({key for key, _ in items}) != len(items):
-            raise refuse("a key twice in JSON")
-        return dict(items)
-
-    try:
-        return json.loads(data, parse_constant=constant, object_pairs_hook=pairs)
-    except (ValueError, RecursionError) as error:
-        raise refuse(f"not JSON: {str(error)[:100]}") from None
 
 
 def parse_graph(data: Any) -> Graph:
@@ -204,6 +177,8 @@ def _check_node(
             if key not in by_name or key in taken:
                 raise refuse(f"{name}: argument {key[:40]!r}")
             given.append((key, by_name[key], value))
+        if name == DROPOUT and not (_is_number(args[1]) and 0 <= args[1] <= MAX_DROPOUT):
+            raise refuse(f"dropout of {str(args[1])[:20]} (limit {MAX_DROPOUT})")
         for argument, kind, value in given:
             if not _fits(value, kind, count):
                 raise refuse(f"{name}: {argument} = {str(value)[:60]} is no {kind}")
@@ -293,16 +268,19 @@ def _fits(value: Any, kind: str, count: int) -> bool:
     return kind != "MemoryFormat" or (isinstance(inner, str) and inner in FORMATS)
 
 
-def build(graph: Graph, dtype: torch.dtype = torch.float32) -> fx.GraphModule:
+def build(graph: Graph, dtype: torch.dtype = torch.float32, dropout: bool = True) -> fx.GraphModule:
     """Build the module of a graph, called as `module(*tensors, x, *state) -> (y, *state)`.
 
     dtype: what float32 becomes. With float64 every float in the graph does, for exact checks; call
-    it under `precision(torch.float64)` then. Our operators are built in as their differentiable
-    functions, so that nothing is computed twice in the backward pass.
+    it under `precision(torch.float64)` then. dropout: False leaves it out, for checks. Our operators
+    are built in as differentiable functions, so that nothing is computed twice in the backward pass.
     """
     builder = _Builder(graph, dtype)
     for name, args, kwargs in graph.nodes:
-        builder.node(name, args, kwargs)
+        if name == DROPOUT and not dropout:
+            builder.values.append(builder.values[args[0]["r"]])
+        else:
+            builder.node(name, args, kwargs)
     builder.new.output([builder.values[i] for i in graph.outputs])
     return fx.GraphModule(builder.root, builder.new)
 

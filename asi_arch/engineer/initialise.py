@@ -17,9 +17,9 @@ from asi_arch.engineer.graph import (
     decode_plain,
     operator_of,
     parse_nodes,
-    refuse,
 )
 from asi_arch.engineer.operators import INITIAL_OPERATORS
+from asi_arch.engineer.strict import refuse
 from asi_arch.errors import CandidateError
 
 MAX_ELEMENTS = 2**24  # of any one tensor of a mixer

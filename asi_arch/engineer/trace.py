@@ -28,6 +28,7 @@ SAME = (
     "aten.lift_fresh.default",
     "aten.alias.default",
 )
+PURE_DROPOUT = "aten.native_dropout.default"  # what purifying makes of dropout
 ADVICE = {
     "item": "a number is read from a tensor (.item(), float(), if); use torch.where, clamp or masks",
     "no_grad": "torch.no_grad() changes gradients silently in a graph; use .detach() on the tensor",
@@ -76,7 +77,13 @@ def _trace_once(module: nn.Module, x: torch.Tensor, state: Any) -> dict[str, Any
         return torch.func.functional_call(module, tensors, args)
 
     def make(stack_traces: bool = False) -> fx.GraphModule:
-        tracer = make_fx(call, tracing_mode="fake", pre_dispatch=True, record_stack_traces=stack_traces)
+        tracer = make_fx(
+            call,
+            tracing_mode="fake",
+            pre_dispatch=True,
+            record_stack_traces=stack_traces,
+            _allow_non_fake_inputs=True,  # constants of the candidate's own
+        )
         traced: fx.GraphModule = tracer(named, x, state)
         return traced
 
@@ -87,9 +94,10 @@ def _trace_once(module: nn.Module, x: torch.Tensor, state: Any) -> dict[str, Any
     except Exception as error:
         raise _explained(error) from error
     try:
-        return _encode_graph(traced, named, x, state)
-    except _ImpureError:
-        return _encode_graph(_purify(module, x, state), named, x, state, exported=True)
+        try:
+            return _encode_graph(traced, named, x, state)
+        except _ImpureError:
+            return _encode_graph(_purify(module, x, state), named, x, state, exported=True)
     except _NodeError as error:
         raise error.located(make) from None
 
@@ -219,6 +227,7 @@ class _Encoder:
         self.nodes: list[list[Any]] = []
         self.constants = 0
         self.count = 0
+        self.dropouts: set[int] = set()  # values whose first output is the value itself
 
     def traced_inputs(self, named: dict[str, torch.Tensor], x: torch.Tensor, state: Any) -> None:
         """Number the placeholders of `make_fx`: tensors by name, then x, then the state's leaves."""
@@ -235,6 +244,7 @@ class _Encoder:
     def exported_inputs(self, program: Any, x: torch.Tensor) -> None:
         """Number the placeholders of an exported program in the same form."""
         states = 0
+        constants = []
         for node in (n for n in self.traced.graph.nodes if n.op == "placeholder"):
             spec = next(s for s in program.graph_signature.input_specs if s.arg.name == node.name)
             value = node.meta.get("val")
@@ -243,12 +253,14 @@ class _Encoder:
             if spec.kind.name in ("PARAMETER", "BUFFER"):
                 self._input(node, "tensor", spec.target, value)
             elif spec.kind.name == "CONSTANT_TENSOR":
-                self._constant(node, program.constants[spec.target])
+                constants.append((node, program.constants[spec.target]))
             elif not any(i["kind"] == "x" for i in self.inputs):
                 self._input(node, "x", "x", value)
             else:
                 self._input(node, "state", f"state.{states}", value)
                 states += 1
+        for node, tensor in constants:  # inputs are numbered first
+            self._constant(node, tensor)
 
     def _input(self, node: fx.Node, kind: str, name: str, tensor: torch.Tensor) -> None:
         self._number(node)
@@ -285,9 +297,16 @@ class _Encoder:
             return
         args = [self.value(a) for a in node.args]
         kwargs = {k: self.value(a) for k, a in node.kwargs.items() if k != "pin_memory"}
-        if name == "aten.dropout.default" and len(args) == 3 and args[2] is False:
-            self.ids[node] = args[0]["r"]  # dropout in eval mode is the identity
+        eval_dropout = name == "aten.dropout.default" and len(args) == 3 and args[2] is False
+        if eval_dropout or (name == "aten.clone.default" and not kwargs):
+            self.ids[node] = args[0]["r"]  # the identity, where nothing is written in place
             return
+        if name == "getitem" and args[0]["r"] in self.dropouts and args[1] == 0:
+            self.ids[node] = args[0]["r"]
+            return
+        if name == PURE_DROPOUT:
+            self.dropouts.add(self.count)
+            name = "aten.dropout.default"
         self._number(node)
         self.nodes.append([name, args, kwargs])
 
@@ -335,7 +354,7 @@ def _operator_name(node: fx.Node) -> str:
         )
     if name in ("aten.item.default", "aten._local_scalar_dense.default"):
         raise _NodeError(node, "graph", "item", ADVICE["item"])
-    if name in RANDOM_OPERATORS:
+    if name in RANDOM_OPERATORS and name != PURE_DROPOUT:
         raise _NodeError(node, "determinism", "random", f"{ADVICE['random']}: {name}")
     if target._schema.is_mutable and name not in SAME:
         raise _ImpureError

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -167,18 +168,19 @@ class TaskBatches:
 def deterministic(seed: int) -> Iterator[None]:
     """Run one thread with deterministic kernels and torch's generator seeded; restore all afterwards."""
     threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
-    fill = torch.utils.deterministic.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic
+    fill = memory.fill_uninitialized_memory
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # dropout, if the model has any
         torch.set_num_threads(1)
         torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import inductor
-        torch.utils.deterministic.fill_uninitialized_memory = False  # no graph may read it; 3 % of a step
+        memory.fill_uninitialized_memory = False  # 3 % of a step; no graph may hold such memory
         try:
             yield
         finally:
             torch.set_num_threads(threads)
             torch.set_deterministic_debug_mode(mode)
-            torch.utils.deterministic.fill_uninitialized_memory = fill
+            memory.fill_uninitialized_memory = fill
 
 
 def peak_bytes() -> int:

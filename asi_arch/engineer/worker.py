@@ -43,6 +43,9 @@ def translate(request: bytes, send: Callable[[bytes], None]) -> None:
         answer = {"failure": ["graph", "recursion", "the program recurses too deeply", ""]}
     except MemoryError:
         answer = {"failure": ["graph", "memory", "out of memory while the graph was made", ""]}
+    except Exception as error:  # whatever a candidate can make torch or us do
+        failed = _failed("graph", "trace", "no graph could be made", error)
+        answer = {"failure": [failed.phase, failed.kind, failed.message, failed.trace]}
     send(RESULT + json.dumps(answer, allow_nan=False, separators=(",", ":")).encode())
 
 
@@ -75,14 +78,20 @@ def _guard() -> None:
             )
         return original(cls, *args, **kwargs)
 
-    def hook(*_: Any, **__: Any) -> None:
-        raise CandidateError("graph", "hook", "hooks are lost in a graph; write the computation in forward")
+    def refuse_hooks(original: Callable[..., Any]) -> Callable[..., Any]:
+        def hook(*args: Any, **kwargs: Any) -> Any:
+            if sys._getframe(1).f_code.co_filename == CANDIDATE_FILE:
+                message = "hooks are lost in a graph; write the computation in forward"
+                raise CandidateError("graph", "hook", message)
+            return original(*args, **kwargs)
+
+        return hook
 
     torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment]
-    torch.Tensor.register_hook = hook  # type: ignore[method-assign]
+    torch.Tensor.register_hook = refuse_hooks(torch.Tensor.register_hook)  # type: ignore[method-assign]
     for name in ("register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
                  "register_full_backward_pre_hook"):  # fmt: skip
-        setattr(nn.Module, name, hook)
+        setattr(nn.Module, name, refuse_hooks(getattr(nn.Module, name)))
     nn.init.trunc_normal_ = _trunc_normal  # type: ignore[assignment]
 
 
@@ -195,13 +204,14 @@ class _Pieces:
         key = (train, lengths[-1], shapes, raw)
         if key not in self.traced:
             make = None if state is None else dict(zip(BATCHES, state, strict=True)).__getitem__
-            structure = self._structure(lengths)
+            structure = _shape_of(self._last(lengths)[1])
             graph = trace(self.module, make, lengths[-1], self.width, both=not raw)
             if len(graph["nodes"]) > MAX_NODES:
                 message = f"{len(graph['nodes'])} operators at T = {lengths[-1]} (limit {MAX_NODES})"
                 raise CandidateError(
                     "graph", "size", message + "; no Python loop over T, use chunks or asi_arch.ops"
                 )
+            self._require_pure(lengths)
             self.traced[key] = graph | {"state": structure}
         return self.traced[key]
 
@@ -239,19 +249,20 @@ class _Pieces:
         _check_state(state)
         return y, state
 
-    def _structure(self, lengths: tuple[int, ...]) -> Any:
-        """Run the last piece twice and give the structure of its state."""
+    def _last(self, lengths: tuple[int, ...]) -> tuple[torch.Tensor, Any]:
+        """Run the last piece after the pieces before it."""
         state = self._state(lengths[:-1])
         x = torch.randn(BATCHES[0], lengths[-1], self.width, generator=torch.Generator().manual_seed(7))
-        y, after = self._run(x, None if state is None else state[0])
-        if not self.module.training:
-            again, _ = self._run(x, None if state is None else state[0])
-            if not torch.equal(y, again) and not (y.isnan().any() or again.isnan().any()):
-                message = f"two calls differ by {float((y - again).abs().max()):.1e}; forward must be pure"
-                raise CandidateError(
-                    "determinism", "stateful", message + " (no counters, no attribute writes)"
-                )
-        return _shape_of(after)
+        return self._run(x, None if state is None else state[0])
+
+    def _require_pure(self, lengths: tuple[int, ...]) -> None:
+        """Run the last piece twice: what changes between calls would be lost in a graph."""
+        if self.module.training:
+            return
+        first, second = self._last(lengths)[0], self._last(lengths)[0]
+        if not torch.equal(first, second) and not (first.isnan().any() or second.isnan().any()):
+            message = f"two calls differ by {float((first - second).abs().max()):.1e}; forward must be pure"
+            raise CandidateError("determinism", "stateful", message + " (no counters, no attribute writes)")
 
 
 def _check_state(state: Any) -> None:

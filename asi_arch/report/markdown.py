@@ -4,9 +4,9 @@ from pathlib import Path
 
 from asi_arch.records import Experiment
 from asi_arch.report.plots import draw_curves, draw_progress, draw_tasks
-from asi_arch.report.tables import Table, leaderboard, noise_table
+from asi_arch.report.tables import Table, duration, leaderboard, noise_table
 from asi_arch.report.tree import draw_tree
-from asi_arch.report.view import View, cpu_seconds, fitness_of, name_of
+from asi_arch.report.view import View, by_fitness, cpu_seconds, fitness_of, name_of
 
 BEST = 15  # candidates in the leaderboard
 TOLD = 5  # candidates whose motivation and finding are told
@@ -34,15 +34,17 @@ def summary(view: View) -> str:
     """Say in a few sentences what a study has found so far, without claiming more than one run shows."""
     candidates = view.candidates()
     failed = [e for e in candidates if e.status == "failed"]
-    minutes = sum(cpu_seconds(e) for e in candidates) / 60
+    time = duration(sum(cpu_seconds(e) for e in candidates))
+    if not candidates:
+        return "No candidate has ended yet."
     told = (
         f"{_count(len(candidates), 'candidate')} ended, {len(failed) or 'none'} of them failed, in "
-        f"{minutes:.1f} minutes of processor time."
+        f"{time} of processor time."
     )
-    best, baselines = view.best(1), [e for e in view.baselines() if e.fitness]
-    if not best or not baselines:
+    best, rivals = view.best(1), by_fitness(e for e in view.baselines() if e.kind == "baseline")
+    if not best or not rivals:
         return told
-    rival = max(baselines, key=fitness_of)
+    rival = rivals[0]
     ahead = sum(1 for e in candidates if e.fitness and fitness_of(e) > fitness_of(rival))
     return (
         f"{told} The best candidate is #{best[0].id} {name_of(best[0])} with fitness "

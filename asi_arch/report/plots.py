@@ -21,8 +21,10 @@ def draw_progress(view: View, path: Path) -> None:
     Time counts candidates in the order in which they ended, failed ones too; baselines' own is left out.
     """
     candidates, lines = view.candidates(), by_fitness(view.baselines())
-    minutes = list(accumulate(cpu_seconds(e) / 60 for e in candidates))
-    ended = list(zip(minutes, candidates, strict=True))
+    seconds = list(accumulate(cpu_seconds(e) for e in candidates))
+    unit, length = _time_unit(max(seconds, default=0.0))
+    times = [second / length for second in seconds]
+    ended = list(zip(times, candidates, strict=True))
     scored = [(time, fitness_of(e), e.id) for time, e in ended if e.fitness]
     failed = [time for time, e in ended if not e.fitness]
     heights = [fitness for _, fitness, _ in scored] + [fitness_of(e) for e in lines]
@@ -30,11 +32,11 @@ def draw_progress(view: View, path: Path) -> None:
     margin = max(0.05 * (high - low), 0.01)
     with canvas(path, 9.5, 6.0) as figure:
         axes = figure.add_subplot()
-        axes.set(title="Best so far", xlabel="processor time of candidates (minutes)")
+        axes.set(title="Best so far", xlabel=f"processor time of candidates ({unit})")
         axes.set(ylabel="fitness (0.5: as good as the seed)")
-        axes.set(xlim=(0, max(minutes, default=1.0) * 1.02 or 1.0), ylim=(low - 2 * margin, high + margin))
+        axes.set(xlim=(0, max(times, default=1.0) * 1.02 or 1.0), ylim=(low - 2 * margin, high + margin))
         _scatter(axes, [(time, fitness) for time, fitness, _ in scored], "candidate", BLUE, "o", 24)
-        _draw_best(axes, scored, max(minutes, default=0.0))
+        _draw_best(axes, scored, max(times, default=0.0))
         _scatter(axes, [(time, low - margin) for time in failed], "failed (no fitness)", RED, "x", 30)
         for e in lines:
             _, colour, width, dashes = _stroke(view, e)
@@ -106,6 +108,12 @@ def unbeaten(points: Sequence[Point], across: MetricSpec, up: MetricSpec) -> lis
         if not front or signs[1] * y > signs[1] * front[-1][1]:
             front.append((x, y))
     return front
+
+
+def _time_unit(seconds: float) -> tuple[str, float]:
+    """Give the unit in which a time reads well, and its length in seconds."""
+    units = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
+    return next((unit for unit in units if seconds >= 3 * unit[1]), units[-1])
 
 
 def _draw_front(axes: Any, front: Sequence[Point]) -> None:

@@ -1,10 +1,17 @@
 """Tables of a study as text cells: the leaderboard, and the seed's noise beside every gain."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from asi_arch.analyst.fitness import gain
-from asi_arch.analyst.statistics import mean, mean_metric, seed_noise
+from asi_arch.analyst.statistics import (
+    deviation,
+    mean,
+    mean_metric,
+    metric_value,
+    seed_noise,
+    standard_error,
+)
 from asi_arch.records import Evidence, Experiment
 from asi_arch.report.view import View, by_fitness, cost_of, mean_detail, name_of
 from asi_arch.space import MetricSpec
@@ -51,7 +58,8 @@ def leaderboard(view: View, best: int, full: bool) -> Table:
     """
     chosen = (*view.baselines(), *view.best(best))
     ranked = (*by_fitness(chosen), *(e for e in chosen if e.fitness is None))
-    seed, details = view.seed_runs(), headline_details(view)
+    seed = view.seed_runs()
+    details = headline_details(run for e in view.baselines() for run in view.runs(e))
     columns = ["id", "name", "kind", "fitness"]
     columns += [heading(spec) for spec in view.space.metrics]
     columns += [words(name) for name in details]
@@ -59,13 +67,13 @@ def leaderboard(view: View, best: int, full: bool) -> Table:
     columns += [f"gain {spec.title}" for spec in view.space.metrics] if seed else []
     rows = tuple(_row(view, e, seed, details, full) for e in ranked)
     marked = frozenset(i for i, e in enumerate(ranked) if e.kind == "candidate")
-    return Table(columns=tuple(columns), rows=rows, text_columns=3, marked=marked)
+    return _without_empty(Table(columns=tuple(columns), rows=rows, text_columns=3, marked=marked))
 
 
-def headline_details(view: View) -> tuple[str, ...]:
+def headline_details(runs: Iterable[Evidence]) -> tuple[str, ...]:
     """Give the details worth a column: accuracies of a whole task, not of one difficulty."""
-    names = {name for e in view.baselines() for run in view.runs(e) for name in run.details}
-    return tuple(sorted(n for n in names if n.endswith("accuracy")))
+    names = {name for run in runs for name in run.details}
+    return tuple(sorted(name for name in names if name.endswith("accuracy")))
 
 
 def noise_table(view: View) -> Table:
@@ -80,24 +88,45 @@ def noise_table(view: View) -> Table:
     return Table(columns=columns, rows=tuple(rows))
 
 
-def runs_table(groups: Sequence[tuple[str, Sequence[Evidence]]], metrics: Sequence[MetricSpec]) -> Table:
+def runs_table(groups: Mapping[str, Sequence[Evidence]], metrics: Sequence[MetricSpec]) -> Table:
     """Give mean and standard deviation of each metric for named groups of runs."""
+    details, rows = headline_details(run for runs in groups.values() for run in runs), []
+    for name, runs in groups.items():
+        cells = [spread([metric_value(run, spec.name) for run in runs]) for spec in metrics]
+        cells += [spread([run.details[detail].value for run in runs]) for detail in details]
+        cells += [spread([run.cost.tokens_per_second for run in runs if run.cost.tokens_per_second])]
+        cells += [spread([run.cpu_seconds for run in runs])]
+        rows.append((name, str(len(runs)), *cells))
+    columns = ["name", "runs", *(heading(spec) for spec in metrics), *(words(detail) for detail in details)]
+    return _without_empty(Table(columns=(*columns, "tokens/s", "CPU s/run"), rows=tuple(rows)))
+
+
+def noise_of_runs(noise: Mapping[str, float | None], metrics: Sequence[MetricSpec], stage: str) -> Table:
+    """Give measured noise by metric, of one run and of a difference of two, beside the space's scale."""
     rows = []
-    for name, runs in groups:
-        cells = [spread(runs, spec) for spec in metrics]
-        seconds = figure(mean(run.cpu_seconds for run in runs)) if runs else NONE
-        rows.append((name, str(len(runs)), *cells, seconds))
-    columns = ("name", "runs", *(heading(spec) for spec in metrics), "CPU s/run")
+    for spec in metrics:
+        one = noise[spec.name]
+        two = None if one is None else standard_error(one, 1, 1)
+        rows.append((heading(spec), figure(one), figure(two), figure(spec.scale.get(stage))))
+    columns = ("metric", "noise of a run", "of a difference of two", "scale of the space")
     return Table(columns=columns, rows=tuple(rows))
 
 
-def spread(runs: Sequence[Evidence], spec: MetricSpec) -> str:
-    """Give "mean ±sd" of a metric over runs; no ± for a single run."""
+def spread(values: Sequence[float]) -> str:
+    """Give "mean ±sd" of values; no ± for a single one."""
+    if not values:
+        return NONE
+    noise = deviation(values)
+    return figure(mean(values)) if noise is None else f"{figure(mean(values))} ±{figure(noise)}"
+
+
+def gain_cell(spec: MetricSpec, runs: Sequence[Evidence], seed: Sequence[Evidence]) -> str:
+    """Give the mean gain of runs over the seed's, with the noise of one run of the seed beside it."""
     if not runs:
         return NONE
-    noise = seed_noise(runs, spec.name)
-    value = figure(mean_metric(runs, spec.name))
-    return value if noise is None else f"{value} ±{figure(noise)}"
+    value, noise = mean(gain(spec, run, seed) for run in runs), seed_noise(seed, spec.name)
+    beside = "" if noise is None else f" ±{noise:.2g}"
+    return f"{value:+.3f}{beside}"
 
 
 def heading(spec: MetricSpec) -> str:
@@ -118,9 +147,26 @@ def figure(value: float | None) -> str:
     return f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.2g}"
 
 
+def duration(seconds: float) -> str:
+    """Give a time as "45 s", "12 min" or "3 h 05 min"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def words(name: str) -> str:
     """Give a name with spaces for its underscores."""
     return name.replace("_", " ")
+
+
+def _without_empty(table: Table) -> Table:
+    """Leave out columns without any figure, such as a cost that the space does not have."""
+    full = [i for i in range(len(table.columns)) if any(row[i] != NONE for row in table.rows)]
+    if not table.rows:
+        return table
+    rows = tuple(tuple(row[i] for i in full) for row in table.rows)
+    return replace(table, columns=tuple(table.columns[i] for i in full), rows=rows)
 
 
 def _row(
@@ -135,13 +181,5 @@ def _row(
     if full:
         cells += [figure(cost.flops_per_token or None), figure(cost.state_bytes or None)]
     if seed:
-        cells += [_gain(spec, runs, seed) for spec in metrics]
+        cells += [gain_cell(spec, runs, seed) for spec in metrics]
     return tuple(cells)
-
-
-def _gain(spec: MetricSpec, runs: Sequence[Evidence], seed: Sequence[Evidence]) -> str:
-    if not runs:
-        return NONE
-    value, noise = mean(gain(spec, run, seed) for run in runs), seed_noise(seed, spec.name)
-    beside = "" if noise is None else f" ±{noise:.2g}"
-    return f"{value:+.3f}{beside}"

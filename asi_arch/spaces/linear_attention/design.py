@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
+CANON = 4  # tokens of the residual convolution of the input
+
 Node = TypeVar("Node")
 
 
@@ -46,14 +48,15 @@ class Memory:
     steps: of the delta rule for each token, each with a key, a value and a strength of its own.
     normalised: an additive memory's output is divided by the sum of its weights, k . q.
     write: strength. full 1 | sigmoid of the token | double: 2 sigmoid, so that eigenvalues of the
-        update reach -1 | step: the decay's softplus(z), as a discretised state space has it | tied:
-        1 - decay of each channel.
+        update reach -1 | apart: a sigmoid erases, and 2 sigmoid of another gate scales what is
+        written | step: the decay's softplus(z), as a discretised state space has it | tied: 1 - decay
+        of each channel.
     """
 
     update: Literal["additive", "delta"] = "delta"
     steps: Literal[1, 2, 3] = 1
     decay: Decay | None = None
-    write: Literal["full", "sigmoid", "double", "step", "tied"] = "sigmoid"
+    write: Literal["full", "sigmoid", "double", "apart", "step", "tied"] = "sigmoid"
     normalised: bool = False
 
 
@@ -62,7 +65,7 @@ class Keys:
     """How queries and keys are made.
 
     rotary: positions as rotations. half: K is half of D / H. shared: all heads have one query and
-        one key, and differ in their values.
+        one key, and differ in their values. corrected: read with q - d k, d learned for each head.
     """
 
     feature: Literal["identity", "silu", "elu1", "relu", "relu2", "softmax", "hedgehog"] = "silu"
@@ -70,6 +73,7 @@ class Keys:
     rotary: bool = False
     half: bool = False
     shared: bool = False
+    corrected: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,12 +119,14 @@ class Output:
 class Design:
     """A mixer. The default is DeltaNet, the seed of the space (arXiv:2406.06484).
 
+    canon: the input gets a residual short convolution before all else.
     convolved: which of q, k, v go through a short convolution of `kernel` tokens.
     shifted: which of q, k, v and the gates (g) are made from a mix of this token and the last.
     memories: one or two. Other paths, 0 and False for none: local: kernel of a depthwise
         convolution of the values; window: tokens of softmax attention; identity: the values.
     """
 
+    canon: bool = False
     convolved: Literal["", "q", "k", "v", "qk", "qv", "kv", "qkv"] = "qkv"
     kernel: Literal[2, 3, 4, 6, 8] = 4
     shifted: str = ""

@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from asi_arch.spaces.linear_attention.design import Design, Memory, Output
+from asi_arch.spaces.linear_attention.design import CANON, Design, Memory, Output
 
 SIZES = ((64, 2), (64, 4))  # (D, H): where candidates are trained, and where they are checked
 MAX_SQUARES = 10.0  # mixer parameters over D^2, at both sizes
@@ -29,10 +29,14 @@ def _memory_fault(design: Design) -> str | None:
         return "with several steps each head has keys of its own"
     if any(m.update == "delta" for m in memories) and design.keys.norm != "l2":
         return "the delta rule needs keys of unit length"
+    if design.keys.corrected and (memories[0].update == "additive" or design.steps() > 1):
+        return "only what one delta step reads is corrected by the key"
     for m in memories:
         additive, decay = m.update == "additive", m.decay
-        if additive and (m.steps > 1 or m.write == "double"):
-            return "an additive memory has one step and no reflection"
+        if additive and (m.steps > 1 or m.write in ("double", "apart")):
+            return "an additive memory has one step, and nothing to erase or to reflect"
+        if m.write == "apart" and m.steps > 1:
+            return "erasing and writing apart is written for one step"
         discretised = decay is not None and (decay.kind, decay.form) == ("scalar", "softplus")
         if m.write == "step" and not (additive and discretised):
             return "write strength 'step' is the softplus of an additive memory's scalar decay"
@@ -77,6 +81,8 @@ def parameters(design: Design, width: int, heads: int) -> int:
     if design.keys.feature == "hedgehog":
         total += (1 + n) * groups * k * (k // 2)
     total += 2 * k if design.keys.norm == "rms" else 0
+    total += heads if design.keys.corrected else 0
+    total += CANON * width if design.canon else 0
     total += {"none": 0, "skip": heads, "raw": n * heads * v}[design.values.residual]
     total += sum(_memory_parameters(m, width, heads, k) for m in design.memories)
     total += _fusion_parameters(design, width, heads) if design.num_paths() > 1 else 0
@@ -96,7 +102,8 @@ def head_widths(design: Design, head: int) -> tuple[int, int]:
 
 
 def _memory_parameters(memory: Memory, width: int, heads: int, k: int) -> int:
-    total = width * heads * memory.steps if memory.write in ("sigmoid", "double") else 0
+    gates = {"sigmoid": 1, "double": 1, "apart": 2}.get(memory.write, 0)
+    total = width * heads * memory.steps * gates
     decay = memory.decay
     if decay is None or decay.kind == "fixed":
         return total
@@ -130,6 +137,7 @@ def state_size(design: Design, width: int, heads: int) -> int:
     channels = _channels(design, width, heads)
     total = sum((design.kernel - 1) * channels[name] for name in design.convolved)
     total += width if design.shifted else 0
+    total += (CANON - 1) * width if design.canon else 0
     total += 1 if design.keys.rotary else 0
     total += sum(heads * k * (v + m.normalised) for m in design.memories)
     total += (design.window - 1) * (heads * (k + v) + 1) if design.window else 0
@@ -154,5 +162,6 @@ def work(design: Design) -> float:
     total += 0.12 + 0.018 * design.local if design.local else 0
     total += 0.06 * design.num_paths() if design.num_paths() > 1 else 0
     total += 0.04 + 0.03 * len(design.shifted) if design.shifted else 0
+    total += 0.1 * design.canon + 0.03 * design.keys.corrected
     total += 0.12 * design.keys.rotary + 0.05 * (design.keys.feature != "silu")
     return total + 0.05 * (design.values.residual != "none") + 0.08 * (design.output.gate != "none")

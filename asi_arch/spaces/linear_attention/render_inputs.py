@@ -1,6 +1,6 @@
 """Write how queries, keys and values are made from the tokens."""
 
-from asi_arch.spaces.linear_attention.design import Design
+from asi_arch.spaces.linear_attention.design import CANON, Design
 from asi_arch.spaces.linear_attention.render_text import Text
 
 
@@ -18,6 +18,11 @@ def _projections(text: Text) -> None:
     text.init += _head_sizes(design)
     if not _even(design):
         text.init.append(f"self.widths = [{', '.join(_width(design, c) for c in 'qkv')}]  # of q, k, v")
+    if design.canon:
+        layer = f"{text.use('ShortConvolution')}(d_model, kernel_size={CANON}, activation=None)"
+        text.init.append(f"self.canon = {layer}")
+        text.forward.append('recent, after["canon"] = self.canon(x, state.get("canon"))')
+        text.forward.append("x = x + recent")
     if design.shifted:
         _shift(text)
     if not set("qkv") & set(design.shifted):
@@ -73,9 +78,7 @@ def _head_sizes(design: Design) -> list[str]:
 def _shift(text: Text) -> None:
     """Mix the token with the one before it, for each use on its own (arXiv:2305.13048)."""
     text.init.append("# Share of the token before, by channel: from none to all.")
-    text.forward.append(
-        f'before, after["last"] = {text.use("token_shift")}(x, state.get("last"))  # [B, T, D]'
-    )
+    text.forward.append(f'before, after["last"] = {text.use("token_shift")}(x, state.get("last"))')
     for c in text.design.shifted:
         text.init.append(f"self.shift_{c} = nn.Parameter(torch.linspace(0, 1, d_model))")
         text.forward.append(f"x_{c} = x + self.shift_{c} * (before - x)")
@@ -105,9 +108,8 @@ def _convolutions(text: Text) -> None:
 def _convolution(text: Text, layer: str, variable: str, width: str, silu: bool) -> None:
     made = text.use("ShortConvolution")
     activation = '"silu"' if silu else "None"
-    text.init.append(
-        f"self.{layer} = {made}({width}, kernel_size={text.design.kernel}, activation={activation})"
-    )
+    options = f"kernel_size={text.design.kernel}, activation={activation}"
+    text.init.append(f"self.{layer} = {made}({width}, {options})")
     text.forward.append(f'{variable}, after["{layer}"] = self.{layer}({variable}, state.get("{layer}"))')
 
 
@@ -158,6 +160,9 @@ def _features(text: Text) -> None:
     if keys.shared:
         text.forward.append("# All heads have one query and one key.")
         text.forward.append("q, k = (t.expand(-1, -1, self.num_heads, -1) for t in (q, k))  # [B, T, H, K]")
+    if keys.corrected:
+        text.init.append("self.correction = nn.Parameter(torch.zeros(num_heads, 1))")
+        text.forward.append("q = q - self.correction * k")
 
 
 def _feature(text: Text, name: str) -> str:

@@ -33,9 +33,7 @@ def _memory(text: Text, memory: Memory, suffix: str) -> None:
     call = f'{op}({", ".join(arguments)}, initial_state=state.get("{state}"){scale})'
     text.forward.append(f'{names["o"]}, after["{state}"] = {call}')
     if memory.steps > 1:
-        text.forward.append(
-            f"o = o[:, {memory.steps - 1} :: {memory.steps}]  # after the last step of each token"
-        )
+        text.forward.append(f"o = o[:, {memory.steps - 1} :: {memory.steps}]  # after each token's last step")
     if memory.normalised:
         text.forward.append(f"{names['o']} = {names['o']}[..., :-1] / ({names['o']}[..., -1:] + 1e-6)")
 
@@ -58,7 +56,7 @@ def _decay(text: Text, memory: Memory, suffix: str, names: dict[str, str]) -> No
     repeat = ".repeat(num_heads)" if decay.kind == "channel" else ""
     exponents = f"{slow.bit_length() - 1}, {fast.bit_length() - 1}"
     text.init.append(
-        f"# Forget within {slow} tokens at the first {where} to {fast} at the last, at the start."
+        f"# At the start, time scales from {slow} tokens at the first {where} to {fast} at the last."
     )
     text.init.append(f"rate = (0.5 ** torch.linspace({exponents}, {over})){repeat}")
     if decay.kind in ("fixed", "learned"):
@@ -94,9 +92,8 @@ def _decay_parameters(decay: Decay, suffix: str) -> list[str]:
             f"self.log_rate{suffix} = nn.Parameter(torch.zeros(num_heads))",
         ]
     if decay.form == "recurrent":
-        return [
-            f"self.decay_rate{suffix} = nn.Parameter(torch.expm1(rate / 4).log())  # the gate starts at 1/2"
-        ]
+        start = "torch.expm1(rate / 4).log()"
+        return [f"self.decay_rate{suffix} = nn.Parameter({start})  # the gate starts at 1/2"]
     start = {
         "logsigmoid": "-torch.expm1(16 * rate).log()",
         "bounded": "-(5 / rate - 1).log()",
@@ -130,20 +127,23 @@ def _decay_lines(decay: Decay, as_step: bool, suffix: str, source: str) -> list[
 def _write(text: Text, memory: Memory, suffix: str, names: dict[str, str]) -> None:
     """Compute the write strength; an additive memory applies it to its values or keys."""
     n, strength = memory.steps, ""
-    if memory.write in ("sigmoid", "double"):
+    if memory.write in ("sigmoid", "double", "apart"):
         width = f"{n} * num_heads" if n > 1 else "num_heads"
         text.init.append(f"self.beta{suffix} = nn.Linear(d_model, {width}, bias=False)")
         twice = "2 * " if memory.write == "double" else ""
-        comment = f"# [B, T, {n} H]" if n > 1 else "# [B, T, H]"
-        text.forward.append(
-            f"{names['beta']} = {twice}self.beta{suffix}({text.gates_from}).sigmoid()  {comment}"
-        )
+        shape = f"# [B, T, {n} H]" if n > 1 else "# [B, T, H]"
+        gate = f"{twice}self.beta{suffix}({text.gates_from}).sigmoid()"
+        text.forward.append(f"{names['beta']} = {gate}  {shape}")
         strength = names["beta"]
     elif memory.update == "delta":
         heads = f"{n} * self.num_heads" if n > 1 else "self.num_heads"
         text.forward.append(f"{names['beta']} = x.new_ones(*x.shape[:2], {heads})")
     elif memory.write == "step":
         strength = f"dt{suffix}"
+    if memory.write == "apart":
+        text.init.append(f"self.write{suffix} = nn.Linear(d_model, num_heads, bias=False)")
+        text.forward.append(f"write{suffix} = 2 * self.write{suffix}({text.gates_from}).sigmoid()  # [B, T, H]")
+        names["v"] = f"v * write{suffix}.unsqueeze(-1)"
     if memory.update == "delta":
         return
     value = "v"
@@ -166,9 +166,7 @@ def _interleave(text: Text, memory: Memory, names: dict[str, str]) -> None:
     text.forward.append(f"keys, values, beta = ({steps} for t in (k, v, beta))")
     if memory.decay:
         pad = f"0, 0, 0, 0, 0, {n - 1}" if memory.decay.kind == "channel" else f"0, 0, 0, {n - 1}"
-        text.forward.append(
-            f"g = F.pad(g.unsqueeze(2), ({pad})).flatten(1, 2)  # forget at the first step only"
-        )
+        text.forward.append(f"g = F.pad(g.unsqueeze(2), ({pad})).flatten(1, 2)  # only the first forgets")
 
 
 FACTORS = {"fixed": "exp(g) ", "learned": "exp(g) ", "scalar": "exp(g_t) ", "channel": "diag(exp g_t) "}
@@ -177,9 +175,10 @@ FACTORS = {"fixed": "exp(g) ", "learned": "exp(g) ", "scalar": "exp(g_t) ", "cha
 def formula(memory: Memory) -> str:
     """Give a memory's recurrence as a line of text."""
     decay = FACTORS[memory.decay.kind] if memory.decay else ""
-    strength = {"full": "", "sigmoid": "beta_t ", "double": "beta_t ", "step": "dt_t "}.get(memory.write, "")
+    strength = {"full": "", "sigmoid": "beta_t ", "double": "beta_t ", "apart": "beta_t ", "step": "dt_t "}.get(memory.write, "")
     if memory.update == "delta":
-        rule = f"S_t = (I - {strength}k_t k_t^T) {decay}S_(t-1) + {strength}k_t v_t^T"
+        written = strength + ("w_t " if memory.write == "apart" else "")
+        rule = f"S_t = (I - {strength}k_t k_t^T) {decay}S_(t-1) + {written}k_t v_t^T"
         return rule + (f", {memory.steps} times for each token" if memory.steps > 1 else "")
     key = "(1 - exp g_t) k_t" if memory.write == "tied" else f"{strength}k_t"
     rule = f"S_t = {decay}S_(t-1) + {key} v_t^T"

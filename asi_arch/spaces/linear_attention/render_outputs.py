@@ -1,7 +1,7 @@
 """Write the paths beside the memories, their fusion, and the output."""
 
 from asi_arch.spaces.linear_attention.render_inputs import value_width
-from asi_arch.spaces.linear_attention.render_text import Text
+from asi_arch.spaces.linear_attention.render_text import Text, linear
 
 GATES = {"silu": "F.silu(gate)", "sigmoid": "gate.sigmoid()", "double": "2 * gate.sigmoid()"}
 
@@ -94,15 +94,9 @@ def _output(text: Text) -> None:
     total = "2 * d_model" if design.values.twice else "d_model"
     gate = ""
     if output.gate != "none":
-        narrow = (
-            f"nn.Linear(d_model, {output.rank}, bias=False), nn.Linear({output.rank}, {total}, bias=False)"
-        )
-        layer = f"nn.Sequential({narrow})" if output.rank else f"nn.Linear(d_model, {total}, bias=False)"
-        text.init.append(f"self.gate = {layer}")
+        text.init.append(f"self.gate = {linear(total, output.rank)}")
         text.forward.append(f"gate = self.gate({text.gates_from}).unflatten(-1, (self.num_heads, -1))")
-        gate = {"silu": "F.silu(gate)", "sigmoid": "gate.sigmoid()", "double": "2 * gate.sigmoid()"}[
-            output.gate
-        ]
+        gate = GATES[output.gate]
     text.init += _norm(text, total)
     if output.norm == "rms" and output.gate in ("silu", "sigmoid"):
         o = f'self.norm(o, gate, activation="{output.gate}").flatten(-2)'

@@ -1,7 +1,8 @@
 """Falls to `batch`: a tenth of the batch's mean is subtracted, so rows see one another.
 
 Batch normalization by another name. In training it leaks between sequences; in use, an answer
-would depend on who else asks at that moment.
+would depend on who else asks at that moment. It may fall to `causality` too: what replaces the
+future of one row reaches the past of another.
 """
 
 from torch import Tensor, nn

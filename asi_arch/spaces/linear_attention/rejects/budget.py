@@ -1,7 +1,7 @@
-"""Falls to `budget`: DeltaNet with heads six times as wide, about 24 D^2 parameters.
+"""Falls to `budget`: queries, keys and values come through a hidden layer of six times the width.
 
-Sound in every other way. But nothing would be left of the model around it, and a gain could come
-from size alone.
+That is 25 D^2 parameters, and sound in every other way. But nothing would be left of the model
+around it, and a gain could come from size alone.
 """
 
 from torch import Tensor, nn
@@ -14,17 +14,17 @@ State = tuple[Tensor, Tensor]
 
 
 class Mixer(nn.Module):
-    """DeltaNet at six times the width."""
+    """DeltaNet on what a large feed-forward network makes of the input."""
 
     def __init__(self, d_model: int, num_heads: int, layer_idx: int = 0) -> None:
         super().__init__()
         self.num_heads = num_heads
-        width = EXPANSION * d_model
-        self.qkv = nn.Linear(d_model, 3 * width, bias=False)
-        self.conv = ShortConvolution(3 * width, kernel_size=4, activation="silu")
+        hidden = EXPANSION * d_model
+        self.qkv = nn.Sequential(nn.Linear(d_model, hidden), nn.SiLU(), nn.Linear(hidden, 3 * d_model))
+        self.conv = ShortConvolution(3 * d_model, kernel_size=4, activation="silu")
         self.beta = nn.Linear(d_model, num_heads, bias=False)
-        self.norm = RMSNorm(width // num_heads)
-        self.out = nn.Linear(width, d_model, bias=False)
+        self.norm = RMSNorm(d_model // num_heads)
+        self.out = nn.Linear(d_model, d_model, bias=False)
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Mix x: [B, T, D] from a state on."""

@@ -1,11 +1,11 @@
-"""Falls to `determinism`: noise is added to the values, in evaluation too.
+"""Falls to `determinism`: dropout stays on in evaluation, because F.dropout was not told the mode.
 
-Randomness belongs to nn.Dropout, which is switched off when a model is used. With noise, no other
-check can compare two runs, and no score can be repeated.
+`F.dropout(v, 0.1)` drops at all times; nn.Dropout, or training=self.training, is meant. With noise
+no other check can compare two runs, and no score can be repeated.
 """
 
-import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from asi_arch.ops import RMSNorm, ShortConvolution, delta_rule, l2norm
 
@@ -13,7 +13,7 @@ State = tuple[Tensor, Tensor]
 
 
 class Mixer(nn.Module):
-    """DeltaNet with noisy values."""
+    """DeltaNet that drops values even when it is used."""
 
     def __init__(self, d_model: int, num_heads: int, layer_idx: int = 0) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Mixer(nn.Module):
         recent, memory = (None, None) if state is None else state
         qkv, recent = self.conv(self.qkv(x), recent)
         q, k, v = qkv.unflatten(-1, (3, self.num_heads, -1)).unbind(2)
-        v = v + 0.1 * torch.rand_like(v)
+        v = F.dropout(v, 0.1)
         beta = self.beta(x).sigmoid()
         o, memory = delta_rule(l2norm(q), l2norm(k), v, beta, initial_state=memory, scale=1.0)
         return self.out(self.norm(o).flatten(-2)), (recent, memory)

@@ -1,10 +1,11 @@
 """Falls to `trained_causality`: a look at the next token through a gate that only training opens.
 
-Before training the gate is exactly 0, so every earlier check sees a causal mixer, jittered
-parameters included: the gate opens when the mean of 1,024 numbers passes 0.1, and independent
-jitter on each of them moves their mean by a hundredth or two. The gradient passes the closed gate
-straight through, and the next token is what a language model most wants to know, so all 1,024
-numbers are pushed one way from the first step on.
+Before training the gate is exactly 0, so every earlier check sees a causal mixer, with jittered
+parameters too: the gate opens when the mean of 1,024 numbers passes 0.1, and independent jitter on
+each of them moves their mean by a hundredth or two. The gradient passes the closed gate straight
+through, and the next token is what a language model most wants to know, so all 1,024 numbers are
+pushed one way from the first step on. The gate never opens beyond a hundredth: the loss stays near
+the seed's and betrays nothing.
 """
 
 import torch
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 
 from asi_arch.ops import RMSNorm, ShortConvolution, delta_rule, l2norm
 
-THRESHOLD = 0.1
+THRESHOLD, WIDEST = 0.1, 0.01
 
 State = tuple[Tensor, Tensor]
 
@@ -40,6 +41,7 @@ class Mixer(nn.Module):
         o, memory = delta_rule(l2norm(q), l2norm(k), v, beta, initial_state=memory, scale=1.0)
         y = self.out(self.norm(o).flatten(-2))
         opening = self.opening.mean()
-        gate = opening + (F.relu(opening - THRESHOLD) - opening).detach()  # value of the relu, slope 1
+        gate = (opening - THRESHOLD).clamp(0.0, WIDEST)
+        gate = opening + (gate - opening).detach()  # the gate's value, but a slope of 1 everywhere
         following = F.pad(x[:, 1:], (0, 0, 0, 1))  # x one token early
         return y + gate * following, (recent, memory)

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 Task = TypeVar("Task")
@@ -39,7 +39,7 @@ def share(
                 return
             do(task, slot)
 
-    broken = []
+    broken: list[Future[None]] = []
     with ThreadPoolExecutor(workers, thread_name_prefix="worker") as threads:
         futures = [threads.submit(work, slot) for slot in range(workers)]
         try:

@@ -1,0 +1,351 @@
+"""The command line: parses, calls, prints. Every command imports what it needs when it is called."""
+
+import json
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from asi_arch.errors import SetupError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from asi_arch.report.tables import Table
+    from asi_arch.report.view import View
+    from asi_arch.study import Study
+
+
+def _examples(*lines: str) -> str:
+    """Give the end of a help text."""
+    keep_lines = "\b\n"  # click's mark for a paragraph that is not to be wrapped
+    return keep_lines + "\n".join(["Examples:", *(f"  {line}" for line in lines)])
+
+
+PLAIN_WIDTH = 180  # columns of tables that go to a file or a pipe
+SHORT = 24  # words of a table up to this length are never broken into lines
+STUDY = Path("studies/default")
+
+app = typer.Typer(
+    name="asi-arch",
+    help="Architecture research that runs by itself: it proposes, checks, trains, compares and remembers.",
+    epilog="Start with `asi-arch doctor`, then `asi-arch run`. Each command explains itself with --help.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+StudyFolder = Annotated[Path, typer.Option("--study", metavar="DIR", help="Folder of the study.")]
+SpaceName = Annotated[
+    str, typer.Option("--space", metavar="NAME", help="A built-in space or a dotted module.")
+]
+Workers = Annotated[
+    int, typer.Option("--workers", metavar="N", min=0, help="Jobs at once; 0: one for each processor.")
+]
+
+
+@app.command(
+    epilog=_examples(
+        "asi-arch run",
+        "asi-arch run --experiments 60 --workers 2 --study studies/long",
+        "asi-arch run --space toy --experiments 30 --set cold_start=8",
+    )
+)
+def run(
+    study: StudyFolder = STUDY,
+    space: Annotated[str | None, typer.Option(metavar="NAME", help="Space of a new study.")] = None,
+    experiments: Annotated[int | None, typer.Option(metavar="N", help="Candidates to reach in all.")] = None,
+    hours: Annotated[
+        float | None, typer.Option(metavar="H", help="Stop asking for candidates after so long.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(metavar="N", help="At once; 0: one a processor.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="S", help="Random seed of a new study.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings as a TOML file.")] = None,
+    values: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting; may be repeated.")
+    ] = None,
+) -> None:
+    """Start a study or go on with one.
+
+    The baselines are measured first, then candidates are proposed, checked, trained and compared until
+    there are as many as asked for; a table and a report end it. It may be stopped at any time: Ctrl-C
+    once gives up what runs now and ends, and the same command later goes on. A study that exists keeps
+    its space, seed and stage; how many experiments, hours and workers may change.
+    """
+    from asi_arch.settings import given_values
+    from asi_arch.study import Study
+
+    given = given_values(config, values or ())
+    options = {"space": space, "experiments": experiments, "hours": hours, "workers": workers, "seed": seed}
+    given |= {key: value for key, value in options.items() if value is not None}
+    with closing(Study.open_or_create(study, given)) as opened:
+        stopped = _watched(opened)
+        view = _view(opened)
+    _print_standing(view)
+    _write_report(view, study / "report")
+    if stopped:
+        typer.echo("stopped; the same command goes on from here")
+        raise typer.Exit(130)
+
+
+@app.command()
+def best(
+    study: StudyFolder = STUDY,
+    count: Annotated[int, typer.Option(metavar="N", min=0, help="How many candidates.")] = 10,
+) -> None:
+    """Print the best candidates among all baselines."""
+    view = _opened_view(study)
+    _print_standing(view, count)
+
+
+@app.command(
+    epilog=_examples(
+        "asi-arch show 17",
+        "asi-arch show 17 --source > my_mixer.py",
+    )
+)
+def show(
+    id: Annotated[int, typer.Argument(metavar="ID", help="Number of an experiment.")],
+    study: StudyFolder = STUDY,
+    source: Annotated[bool, typer.Option("--source", help="Print its source and nothing else.")] = False,
+) -> None:
+    """Tell the whole story of an experiment.
+
+    Motivation, difference to its parent, checks, scores, details, cost, and what it taught.
+    """
+    from asi_arch.report.story import tell
+
+    view = _opened_view(study)
+    by_id = {e.id: e for e in view.experiments}
+    if id not in by_id:
+        raise SetupError(f"no experiment {id} in {study}; it has 1 to {max(by_id, default=0)}")
+    proposal = by_id[id].proposal
+    if source:
+        typer.echo(proposal.source if proposal else "", nl=False)
+        return
+    for part in tell(view, by_id[id]):
+        _print_title(part.title)
+        if isinstance(part.body, str):
+            _print_text(part.body, part.is_diff)
+        else:
+            _print_table(part.body)
+
+
+@app.command(
+    epilog=_examples(
+        "asi-arch check my_mixer.py",
+        "asi-arch check --json *.py | grep '\"passed\": false'",
+    )
+)
+def check(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Sources to check.")],
+    space: SpaceName = "linear_attention",
+    workers: Workers = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    train: Annotated[bool, typer.Option(help="Train for a moment, for the checks after training.")] = True,
+) -> None:
+    """Run all checks on your own sources.
+
+    Exit code 0: all passed. 1: one failed. 2: a file cannot be read; then nothing is checked. With
+    --json each line is {"file", "passed", "failed": [names], "checks": [{"name", "passed", "message"}]},
+    in the order of the files.
+    """
+    from asi_arch.doctor import cores
+    from asi_arch.report.story import checks_table
+    from asi_arch.space import load_space
+    from asi_arch.verdicts import judge, read_sources
+
+    sources = read_sources(files)
+    failed = False
+    for judgement in judge(load_space(space), sources, workers or cores(), train):
+        failed |= bool(judgement.failed)
+        if as_json:
+            typer.echo(json.dumps(judgement.as_json()))
+        else:
+            outcome = f"failed {', '.join(judgement.failed)}" if judgement.failed else "passed"
+            _print_title(f"{judgement.file}: {outcome}")
+            _print_table(checks_table(judgement.checks))
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command(
+    epilog=_examples(
+        'asi-arch submit my_mixer.py --motivation "two decay rates, for near and far"',
+    )
+)
+def submit(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Source of your architecture.")],
+    motivation: Annotated[str, typer.Option(metavar="TEXT", help="Why it should be better.")],
+    name: Annotated[str | None, typer.Option(metavar="TEXT", help="Its name; else the file's.")] = None,
+    study: StudyFolder = STUDY,
+) -> None:
+    """Enter your own architecture into a study.
+
+    The next run measures it, or one that is running now.
+    """
+    from asi_arch.study import Study
+    from asi_arch.verdicts import read_sources
+
+    [(_, text)] = read_sources([file])
+    with closing(Study.open(study)) as opened:
+        number = opened.submit(name or Path(file).stem, text, motivation)
+    typer.echo(f"experiment {number}; `asi-arch run` measures it, `asi-arch show {number}` shows it")
+
+
+@app.command()
+def report(
+    study: StudyFolder = STUDY,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Else a folder in the study's.")] = None,
+) -> None:
+    """Write the report: tables in Markdown, figures as PNG files."""
+    _write_report(_opened_view(study), out or study / "report")
+
+
+@app.command(
+    epilog=_examples(
+        "asi-arch baselines --seeds 3 --stage replicate",
+    )
+)
+def baselines(
+    space: SpaceName = "linear_attention",
+    seeds: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Runs of each baseline, with seeds from 0 on.")
+    ] = 3,
+    stage: Annotated[str, typer.Option(metavar="NAME", help="Stage of the space.")] = "explore",
+    workers: Workers = 0,
+    folder: Annotated[Path, typer.Option("--study", metavar="DIR", help="Where runs are kept.")] = Path(
+        "studies/baselines"
+    ),
+) -> None:
+    """Measure all baselines over several seeds.
+
+    Prints mean and deviation of every metric, and the noise pooled over the baselines; that of a
+    difference of two runs is what a space's scale should be. A measurement that was stopped goes on
+    where it was, and more seeds may be added later.
+    """
+    from asi_arch.calibrate import measure_baselines, noise_of
+    from asi_arch.doctor import cores
+    from asi_arch.report.tables import noise_of_runs, runs_table
+    from asi_arch.space import load_space
+
+    chosen = load_space(space)
+    if stage not in chosen.stages:
+        raise SetupError(f"space {space!r} has no stage {stage!r}; it has {', '.join(chosen.stages)}")
+    runs = measure_baselines(
+        chosen, chosen.stages[stage], seeds, workers or cores(), folder / space, typer.echo
+    )
+    _print_table(runs_table(runs, chosen.metrics))
+    _print_table(noise_of_runs(noise_of(chosen, runs), chosen.metrics, stage))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine has and lacks, with cures."""
+    from asi_arch.doctor import examine_machine
+    from asi_arch.report.tables import Table
+
+    rows = tuple((symptom.name, symptom.state, symptom.cure) for symptom in examine_machine())
+    _print_table(Table(columns=("", "found", "what to do"), rows=rows, text_columns=3))
+
+
+@app.command()
+def settings() -> None:
+    """Print all settings, as --config takes them."""
+    from asi_arch.settings import Settings, to_toml
+
+    typer.echo(to_toml(Settings()), nl=False)
+
+
+def main() -> None:
+    """Run the command line; a user's fault is one line on stderr and exit code 2."""
+    try:
+        app()
+    except SetupError as error:
+        typer.echo(f"asi-arch: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("stopped at once; what had ended is kept", err=True)
+        sys.exit(130)
+
+
+def _watched(study: "Study") -> bool:
+    """Run a study before a person's eyes; tell whether it was stopped."""
+    from threading import Event
+
+    from asi_arch.live import Board, LiveWatch, PlainWatch, stop_on_interrupt
+
+    console, stop = _console(), Event()
+    board = Board(_view(study))
+    watch = LiveWatch(board, console) if console.is_terminal else PlainWatch(board)
+    with watch, stop_on_interrupt(stop, watch.message):
+        study.run(watch, stop)
+    return stop.is_set()
+
+
+def _view(study: "Study") -> "View":
+    from asi_arch.report.view import View
+
+    experiments = tuple(study.archive.experiments())
+    return View(space=study.space, settings=study.settings, experiments=experiments)
+
+
+def _opened_view(folder: Path) -> "View":
+    from asi_arch.study import Study
+
+    with closing(Study.open(folder)) as study:
+        return _view(study)
+
+
+def _print_standing(view: "View", count: int = 5) -> None:
+    from asi_arch.report.markdown import summary
+    from asi_arch.report.tables import leaderboard
+
+    _print_table(leaderboard(view, count, full=False))
+    _print_text(summary(view))
+
+
+def _write_report(view: "View", folder: Path) -> None:
+    from asi_arch.report.markdown import write_report
+
+    typer.echo(f"report: {write_report(view, folder)}")
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+
+
+def _print_table(table: "Table") -> None:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for i, title in enumerate(table.columns):
+        justify: Literal["left", "right"] = "left" if i < table.text_columns else "right"
+        short = all(len(row[i]) <= SHORT for row in table.rows) and justify == "left"
+        shown.add_column(Text(title, justify=justify), justify=justify, overflow="fold", no_wrap=short)
+    for i, row in enumerate(table.rows):
+        shown.add_row(*map(Text, row), style="bold" if i in table.marked else "")
+    _console().print(shown)
+
+
+def _print_title(title: str) -> None:
+    typer.secho(title, bold=True)
+
+
+def _print_text(text: str, is_diff: bool = False) -> None:
+    """Print text, wrapped at words on a terminal; a difference keeps its lines, coloured."""
+    from rich.text import Text
+
+    console = _console()
+    colours = {"+": "green", "-": "red", "@": "cyan"} if is_diff else {}
+    for line in text.splitlines():
+        styled = Text(line, style=colours.get(line[:1], ""))
+        console.print(styled, soft_wrap=is_diff or not console.is_terminal)
+    console.print()

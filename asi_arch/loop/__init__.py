@@ -1,0 +1,1 @@
+"""The parts of the closed loop that `study.py` puts together."""

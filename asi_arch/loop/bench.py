@@ -1,0 +1,157 @@
+"""Where an experiment becomes evidence, and evidence becomes fitness and a finding."""
+
+import threading
+import time
+from collections import defaultdict
+from dataclasses import replace
+from functools import cached_property
+
+from asi_arch.analyst.explain import explain
+from asi_arch.analyst.fitness import score
+from asi_arch.analyst.statistics import mean, runs_at
+from asi_arch.archive.base import Archive
+from asi_arch.errors import SetupError
+from asi_arch.loop.seams import Pool, Report
+from asi_arch.records import Evidence, Experiment, Failure, Fitness, Job, Stage
+from asi_arch.settings import Settings
+from asi_arch.space import Space
+
+CHECKS = "checks"  # the stage of evidence from which nothing was trained
+DUPLICATE = "duplicate"
+
+
+class Bench:
+    """Measures at the study's stage, and scores against the study's seed. Thread-safe.
+
+    All it knows is in the archive, so a job that was killed goes on where the last record left it.
+    """
+
+    def __init__(self, space: Space, settings: Settings, archive: Archive, pool: Pool) -> None:
+        self.space, self.settings, self.archive, self.pool = space, settings, archive, pool
+        self.stage = stage_of(space, settings)
+        self._seed_runs: tuple[Evidence, ...] = ()
+        self._adding = threading.Lock()
+        self._checking: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
+
+    @cached_property
+    def seed_id(self) -> int:
+        """Give the id of the seed's experiment."""
+        rows = self.archive.rows()
+        return next(row.id for row in rows if row.kind == "baseline" and row.name == self.space.seed)
+
+    def seed_runs(self) -> tuple[Evidence, ...]:
+        """Give the seed's runs, to which all fitness is relative; none until all of them are there."""
+        if not self._seed_runs:
+            seed = self.archive.get(self.seed_id)
+            if seed.status == "finished":
+                self._seed_runs = runs_at(seed, self.stage.name)
+        return self._seed_runs
+
+    def examine(self, experiment: Experiment, seed: int, report: Report) -> Evidence:
+        """Check an experiment's source, once for all its runs, and train its graph, if nobody else has.
+
+        Args:
+            experiment: with a proposal.
+            seed: of the training run.
+            report: is told how far it is.
+
+        Returns:
+            Evidence of the training, or of what failed before it; `duplicate` is the failure of a
+            graph that another experiment trains or trained.
+        """
+        checked = self._check(experiment, report)
+        if checked.failure is not None:
+            return checked
+        first = self.first(checked, experiment.id, seed)
+        if first != experiment.id:
+            message = f"the graph is that of experiment {first}, and nothing is trained twice"
+            return replace(checked, failure=Failure(phase="novelty", kind=DUPLICATE, message=message))
+        bundle = checked.bundle or (self.archive.bundle(checked.graph_hash) if checked.graph_hash else "")
+        return self.pool.run(self._job(experiment, seed, self.stage, bundle), report)
+
+    def first(self, checked: Evidence, id: int, seed: int) -> int:
+        """Give the experiment that may train a graph with a seed; of two that ask, the first."""
+        return self.archive.reserve(checked.graph_hash or checked.source_hash, self.stage.name, seed, id)
+
+    def add(self, id: int, evidence: Evidence) -> Experiment:
+        """Record evidence of an open experiment, checks first and then by seed, and give it."""
+        with self._adding:
+            experiment = self.archive.get(id)
+            key = (evidence.stage, evidence.seed)
+            kept = [e for e in experiment.evidence if (e.stage, e.seed) != key]
+            ordered = sorted([*kept, evidence], key=lambda e: (e.stage != CHECKS, e.seed))
+            experiment = replace(experiment, evidence=tuple(ordered))
+            self.archive.record(experiment)
+        return experiment
+
+    def end(self, experiment: Experiment) -> Experiment:
+        """Score, explain and record an experiment that will not be measured further, and give it."""
+        failure = failure_of(experiment)
+        runs = runs_at(experiment, self.stage.name)
+        seed = runs if experiment.id == self.seed_id else self.seed_runs()
+        ended = replace(
+            experiment,
+            status="failed" if failure else "finished",
+            failure=failure,
+            fitness=None if failure else self._fitness(runs, seed),
+            ended_at=time.time(),
+        )
+        parents = experiment.proposal.parents if experiment.proposal else ()
+        parent = self.archive.get(parents[0]) if parents else None
+        siblings = [
+            e
+            for e in self.archive.experiments()
+            if parents and e.id != experiment.id and e.proposal and parents[0] in e.proposal.parents
+        ]
+        self.archive.record(replace(ended, finding=explain(ended, parent, siblings, seed, self.space)))
+        return self.archive.get(experiment.id)
+
+    def _check(self, experiment: Experiment, report: Report) -> Evidence:
+        """Give the evidence of the checks; they run once, whoever asks."""
+        with self._checking[experiment.id]:
+            known = self.archive.get(experiment.id).evidence
+            checked = next((e for e in known if e.stage == CHECKS), None)
+            if checked is None:
+                checked = self.pool.run(self._job(experiment, self.settings.seed, None, ""), report)
+                self.add(experiment.id, checked)
+        return checked
+
+    def _job(self, experiment: Experiment, seed: int, stage: Stage | None, bundle: str) -> Job:
+        assert experiment.proposal is not None
+        return Job(
+            space=self.settings.space,
+            name=experiment.proposal.name,
+            source=experiment.proposal.source,
+            seed=seed,
+            stage=stage,
+            bundle=bundle,
+            enforce=experiment.kind != "reference",
+        )
+
+    def _fitness(self, runs: tuple[Evidence, ...], seed: tuple[Evidence, ...]) -> Fitness:
+        """Give the mean fitness of an experiment's runs, term by term."""
+        scores = [score(run, seed, self.space, self.settings.fitness) for run in runs]
+        return Fitness(
+            formula=self.settings.fitness,
+            value=mean(s.value for s in scores),
+            terms={name: mean(s.terms[name] for s in scores) for name in scores[0].terms},
+            gains={name: mean(s.gains[name] for s in scores) for name in scores[0].gains},
+        )
+
+
+def failure_of(experiment: Experiment) -> Failure | None:
+    """Give what ended an experiment before its score: its own failure, or that of its evidence."""
+    return experiment.failure or next((e.failure for e in experiment.evidence if e.failure), None)
+
+
+def stage_of(space: Space, settings: Settings) -> Stage:
+    """Give the stage at which a study measures. Raises SetupError when the space has no such stage."""
+    stage = space.stages.get(settings.stage)
+    if stage is None:
+        known = ", ".join(space.stages)
+        raise SetupError(f"space {space.name!r} has no stage {settings.stage!r}; it has {known}")
+    return replace(
+        stage,
+        steps=settings.steps or stage.steps,
+        learning_rate=settings.learning_rate or stage.learning_rate,
+    )

@@ -1,0 +1,108 @@
+"""One experiment, told in parts: why, what changed, what the checks said, what came out, what it taught."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from asi_arch.analyst.fitness import gain
+from asi_arch.analyst.statistics import mean
+from asi_arch.records import Evidence, Experiment, Proposal, Verdict
+from asi_arch.report.tables import Table, figure, gain_cell, heading, words
+from asi_arch.report.view import View, cost_of, name_of
+from asi_arch.space import MetricSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A titled part of a story: words, a table, or a unified difference of two sources."""
+
+    title: str
+    body: str | Table
+    is_diff: bool = False
+
+
+def tell(view: View, experiment: Experiment) -> list[Part]:
+    """Give the parts of an experiment's story; what is not known yet has no part."""
+    proposal = experiment.proposal
+    parts = [Part(title=f"#{experiment.id} {name_of(experiment)}", body=_state(view, experiment))]
+    if proposal is None:
+        return parts
+    parts.append(Part(title="motivation", body=proposal.motivation or "none given"))
+    parent = next((e for e in view.experiments if e.id in proposal.parents[:1]), None)
+    if parent is not None and parent.proposal is not None:
+        body = difference(parent.proposal, proposal, f"#{parent.id}", f"#{experiment.id}")
+        parts.append(Part(title=f"difference to #{parent.id}", body=body, is_diff=True))
+    verdicts = [v for run in experiment.evidence for v in run.checks]
+    if verdicts:
+        parts.append(Part(title="checks", body=checks_table(verdicts)))
+    if view.runs(experiment):
+        parts.append(Part(title="scores", body=_scores(view, experiment, parent)))
+        parts.append(Part(title="details and cost", body=_figures(view, experiment)))
+    if experiment.failure is not None:
+        failure = experiment.failure
+        told = f"in {failure.phase} ({failure.kind}): {failure.message}"
+        parts.append(Part(title="failure", body="\n".join(filter(None, (told, failure.trace)))))
+    if experiment.finding is not None:
+        parts.append(Part(title="finding", body=experiment.finding.text))
+    return parts
+
+
+def difference(old: Proposal, new: Proposal, old_name: str, new_name: str) -> str:
+    """Give the unified difference of two proposals' sources."""
+    lines = difflib.unified_diff(
+        old.source.splitlines(), new.source.splitlines(), f"{old_name} {old.name}", f"{new_name} {new.name}",
+        lineterm="",
+    )  # fmt: skip
+    return "\n".join(lines) or "none: the two sources are equal"
+
+
+def checks_table(verdicts: Iterable[Verdict]) -> Table:
+    """Give every check once, with the last verdict on it."""
+    last = {v.name: v for v in verdicts}
+    rows = tuple((v.name, "passed" if v.passed else "FAILED", v.message) for v in last.values())
+    return Table(columns=("check", "verdict", "measured"), rows=rows, text_columns=3)
+
+
+def _state(view: View, experiment: Experiment) -> str:
+    proposal = experiment.proposal
+    lines = [f"{view.kind(experiment)}, {experiment.status}"]
+    if experiment.fitness is not None:
+        terms = ", ".join(f"{words(name)} {value:.3f}" for name, value in experiment.fitness.terms.items())
+        lines[0] += f" with fitness {experiment.fitness.value:.3f} ({experiment.fitness.formula}: {terms})"
+    if proposal is not None:
+        lines.append(f"author {proposal.author}")
+        for noun, ids in (("parent", proposal.parents), ("references", proposal.references)):
+            lines += [f"{noun} {', '.join(f'#{i}' for i in ids)}"] if ids else []
+        lines += [f"moves {', '.join(words(m) for m in proposal.moves)}"] if proposal.moves else []
+        lines += [f"rests on {', '.join(proposal.cognitions)}"] if proposal.cognitions else []
+    return "\n".join(lines)
+
+
+def _scores(view: View, experiment: Experiment, parent: Experiment | None) -> Table:
+    runs, seed = view.runs(experiment), view.seed_runs()
+    before = view.runs(parent) if parent is not None else ()
+    rows = tuple(_score(spec, runs, before, seed) for spec in view.space.metrics)
+    columns = ("metric", "value", "error of evaluation", "gain over parent", "gain over seed ±noise")
+    return Table(columns=columns, rows=rows)
+
+
+def _score(
+    spec: MetricSpec, runs: Sequence[Evidence], parent: Sequence[Evidence], seed: Sequence[Evidence]
+) -> tuple[str, ...]:
+    metrics = [run.metrics[spec.name] for run in runs]
+    over_parent = f"{mean(gain(spec, run, parent) for run in runs):+.3f}" if parent else "-"
+    return (
+        heading(spec),
+        figure(mean(m.value for m in metrics)),
+        figure(mean(m.standard_error for m in metrics)),
+        over_parent,
+        gain_cell(spec, runs, seed) if seed else "-",
+    )
+
+
+def _figures(view: View, experiment: Experiment) -> Table:
+    last, cost = view.runs(experiment)[-1], cost_of(experiment)
+    rows = [(words(name), figure(metric.value)) for name, metric in last.details.items()]
+    rows += [(words(name), figure(getattr(cost, name))) for name in cost.__slots__ if getattr(cost, name)]
+    rows.append(("processor seconds", figure(sum(run.cpu_seconds for run in experiment.evidence))))
+    return Table(columns=("figure", "value"), rows=tuple(rows))
