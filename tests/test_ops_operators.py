@@ -1,4 +1,7 @@
-"""The operators as torch sees them: opcheck, one node in an exported graph, refusals, and their inline twins."""
+"""The operators as torch sees them: opcheck, one node in an exported graph, refusals, inline twins."""
+
+import itertools
+from functools import cache
 
 import pytest
 import torch
@@ -77,6 +80,7 @@ class Wrapped(nn.Module):
         return self.run(*(given[n] for n in ARGUMENTS[self.name]))
 
 
+@cache
 def export(name, run):
     batch = torch.export.Dim("B", min=1, max=1024)
     module = Wrapped(name, run)
@@ -93,8 +97,9 @@ def test_every_public_operator_has_an_inline_twin():
     assert set(INLINE) == {key(name) for name in ARGUMENTS}
 
 
-@pytest.mark.parametrize("optional", [False, True])
-@pytest.mark.parametrize("name", list(ARGUMENTS))
+@pytest.mark.parametrize(
+    ("name", "optional"), [*((name, True) for name in ARGUMENTS), ("kda", False), ("short_conv", False)]
+)
 def test_opcheck_passes(name, optional):
     given = make(name, optional)
     torch.library.opcheck(getattr(torch.ops.asi_arch, name).default, (), given)
@@ -163,7 +168,7 @@ def test_an_inline_function_replaces_its_node(name):
 
 
 @exports
-@pytest.mark.parametrize("name", ["linear_attention", "retention", "gated_delta_rule", "kda", "short_conv"])
+@pytest.mark.parametrize("name", ["retention", "kda", "short_conv"])
 def test_inline_functions_trace_with_a_batch_of_any_size(name):
     module, program = export(name, INLINE[key(name)])
     graph = program.module()
@@ -264,7 +269,7 @@ def test_short_conv_whole_equals_pieces_equals_token_by_token():
     y, state = ops.short_conv(**given)
     for cuts in ((0, 2, 3, 9), tuple(range(10))):
         parts, carried = [], given["state"]
-        for start, stop in zip(cuts, cuts[1:], strict=False):
+        for start, stop in itertools.pairwise(cuts):
             part, carried = ops.short_conv(given["x"][:, start:stop], given["weight"], given["bias"], carried)
             parts.append(part)
         assert torch.equal(torch.cat(parts, 1), y)

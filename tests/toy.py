@@ -4,6 +4,7 @@ As a program it runs a study: `python tests/toy.py FOLDER EXPERIMENTS WORKERS SE
 "go" before it touches the folder, so that a test can kill it at any instant after that.
 """
 
+import importlib
 import random
 import sys
 import time
@@ -88,6 +89,7 @@ def outcome(study: Study) -> list[tuple[object, ...]]:
 
 def main() -> None:
     folder, experiments, workers, seconds = sys.argv[1:]
+    importlib.import_module("bm25s")  # slow, and otherwise waits for the first brief
     print("go", flush=True)
     study = toy_study(
         Path(folder), HerePool(float(seconds)), experiments=int(experiments), workers=int(workers)

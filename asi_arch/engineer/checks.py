@@ -4,6 +4,7 @@ All run on what was measured to cross the wall, in float64 where exactness matte
 operators and torch's leave differences of rounding only (1e-15), so a leak of 1e-9 stands out.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -26,6 +27,7 @@ QUADRATIC_LIMIT = 0.02  # share of the work at T = 1,024 that grows with T squar
 STATE_LIMIT = 96  # elements of the state for each of the D channels
 Check = Callable[[Candidate], Verdict]
 BATCH = 4
+INPUTS = (("normal", 1.0), ("zero", 0.0), ("10 x normal", 10.0))
 
 
 def all_checks() -> tuple[Check, ...]:
@@ -48,30 +50,23 @@ def _scale(y: Tensor) -> float:
 
 def finite(candidate: Candidate) -> Verdict:
     """Outputs and gradients are finite in fp32 and bf16, for normal, zero and large inputs."""
-    probes = 0
+    probes = list(itertools.product((1, 64), INPUTS, (False, True)))
+    probes += [(1024, INPUTS[0], False), (1024, INPUTS[0], True)]
     for place in candidate.places:
         tensors = candidate.tensors(place, jitter=0.0, dtype=torch.float32)
-        for length in (1, 64, 1024):
-            for kind, factor in (("normal", 1.0), ("zero", 0.0), ("10 x normal", 10.0)):
-                for bf16 in (False, True):
-                    x = (_inputs(length, place.d_model, 1) * factor).float().requires_grad_()
-                    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                        y, *_ = candidate.run(place, "eval", (length,), tensors, x)
-                    leaves = [t for t in tensors.values() if t.requires_grad]
-                    grads = torch.autograd.grad(y.float().pow(2).sum(), [x, *leaves], allow_unused=True)
-                    probes += 1
-                    bad = [] if bool(y.isfinite().all()) else ["output"]
-                    bad += (
-                        ["gradient"] if any(g is not None and not g.isfinite().all() for g in grads) else []
-                    )
-                    if bad:
-                        where = (
-                            f"T = {length}, {kind} input, {'bf16' if bf16 else 'fp32'}, layer {place.layer}"
-                        )
-                        return _verdict("finite", False, f"{' and '.join(bad)} not finite at {where}")
-    return _verdict(
-        "finite", True, f"outputs and gradients finite in {probes} probes, fp32 and bf16, T to 1,024"
-    )
+        leaves = [t for t in tensors.values() if t.requires_grad]
+        for length, (kind, factor), bf16 in probes:
+            x = (_inputs(length, place.d_model, 1) * factor).float().requires_grad_()
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                y, *_ = candidate.run(place, "eval", (length,), tensors, x)
+            grads = torch.autograd.grad(y.float().pow(2).sum(), [x, *leaves], allow_unused=True)
+            bad = [] if bool(y.isfinite().all()) else ["output"]
+            bad += ["gradient"] if any(g is not None and not g.isfinite().all() for g in grads) else []
+            if bad:
+                where = f"T = {length}, {kind} input, {'bf16' if bf16 else 'fp32'}, layer {place.layer}"
+                return _verdict("finite", False, f"{' and '.join(bad)} not finite at {where}")
+    message = f"outputs and gradients finite in {len(probes)} probes, fp32 and bf16, T to 1,024"
+    return _verdict("finite", True, message)
 
 
 def causality(candidate: Candidate) -> Verdict:
@@ -83,7 +78,7 @@ def causality(candidate: Candidate) -> Verdict:
                 continue
             tensors = candidate.tensors(place, jitter, torch.float64)
             leak, at = _leak(candidate, (place, mode, length), tensors)
-            probes += 3 * BATCH
+            probes += 4
             worst = max(worst, leak)
             if not leak <= LEAK_LIMIT:
                 where = f"T = {length}, {mode} mode, layer {place.layer}, after position {at}"
@@ -96,24 +91,22 @@ def causality(candidate: Candidate) -> Verdict:
 def _leak(candidate: Candidate, at: tuple[Place, str, int], tensors: dict[str, Tensor]) -> tuple[float, int]:
     """Give the largest relative leak into a prefix, and the position after which it came."""
     place, mode, length = at
-    width = place.d_model
-    generator = torch.Generator().manual_seed(length)
-    cuts = torch.randint(0, length - 1, (BATCH,), generator=generator)
-    cuts[0], cuts[1] = length - 2, (length - 1) // 2
-    before = torch.arange(length)[None] <= cuts[:, None]  # [B, T]
-    x = _inputs(length, width, 2).requires_grad_()
+    x = _inputs(length, place.d_model, 2, rows=2).requires_grad_()
     y, *_ = candidate.run(place, mode, (length,), tensors, x)
     scale, worst, where = _scale(y), 0.0, -1
-    for seed, factor in ((3, 1.0), (4, 5.0)):
-        moved = torch.where(before[..., None], x.detach(), factor * _inputs(length, width, seed))
+    for cut, factor in sorted({(length - 2, 1.0), ((length - 1) // 2, 5.0), ((length - 1) // 5, 1.0)}):
+        moved = torch.cat(
+            [x[:, : cut + 1], factor * _inputs(length, place.d_model, 3, rows=2)[:, cut + 1 :]], 1
+        )
         with torch.no_grad():
             y2, *_ = candidate.run(place, mode, (length,), tensors, moved)
-        change = ((y.detach() - y2).abs().amax(-1) * before).amax(-1) / scale  # [B]
-        worst, where = max((worst, where), (_number(change.max()), int(cuts[change.argmax()])))
-    probe = torch.randn(y.shape, generator=generator, dtype=y.dtype) * before[..., None]
-    (grad,) = torch.autograd.grad((y * probe).sum(), x)
-    back = (grad.abs().amax(-1) * ~before).amax(-1) / max(_scale(grad), 1e-12)
-    return max((worst, where), (_number(back.max()), int(cuts[back.argmax()])))
+        change = _number((y - y2)[:, : cut + 1].detach().abs().max()) / scale
+        worst, where = max((worst, where), (change, cut))
+    cut = (length - 1) // 3
+    probe = torch.randn(y.shape, generator=torch.Generator().manual_seed(length), dtype=y.dtype)
+    (grad,) = torch.autograd.grad((y * probe)[:, : cut + 1].sum(), x)
+    back = _number(grad[:, cut + 1 :].abs().max()) / _scale(grad)
+    return max((worst, where), (back, cut))
 
 
 def _number(value: Tensor) -> float:

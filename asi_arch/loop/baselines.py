@@ -1,6 +1,7 @@
 """Measure what every candidate is compared with, in the same study: the seed and the baselines."""
 
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 
@@ -36,6 +37,7 @@ def baseline_entries(space: Space, settings: Settings) -> list[Experiment]:
                 status="proposed",
                 proposal=proposal,
                 settings=as_values(settings),
+                claimed_at=time.time(),
             )
         )
     return entries

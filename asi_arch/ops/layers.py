@@ -47,7 +47,7 @@ class RMSNorm(nn.Module):
 class GatedRMSNorm(nn.Module):
     """rms_norm(x) * activation(gate): how a linear-attention layer gates its output.
 
-    Source: arXiv:2312.06635, section 4.4; arXiv:2405.21060, section 7.
+    Source: arXiv:2307.08621, eq. 8 (with one norm per head).
     """
 
     def __init__(self, dim: int, eps: float = 1e-5) -> None:

@@ -33,7 +33,7 @@ def linear_attention(
     Returns:
         o [B, T, H, V] and the final state [B, H, K, V].
 
-    Source: arXiv:2006.16236, eq. 16-20.
+    Source: arXiv:2006.16236, eq. 18-20, with the feature map and the normaliser left to the caller.
     """
     return torch.ops.asi_arch.linear_attention(q, k, v, initial_state, scale)  # type: ignore[no-any-return]
 
@@ -69,7 +69,7 @@ def simple_gla(
 
     g: [B, T, H] log decay, <= 0; all else as in `linear_attention`.
 
-    Source: arXiv:2405.21060, eq. 16-17; arXiv:2312.06635, table 1.
+    Source: arXiv:2405.21060, eq. 2.
     """
     return torch.ops.asi_arch.simple_gla(q, k, v, g, initial_state, scale)  # type: ignore[no-any-return]
 
@@ -86,7 +86,7 @@ def gla(
 
     g: [B, T, H, K] log decay, clamped to [-5, 0]; all else as in `linear_attention`.
 
-    Source: arXiv:2312.06635, eq. 3.
+    Source: arXiv:2312.06635, section 4.1 (the recurrent form).
     """
     return torch.ops.asi_arch.gla(q, k, v, g, initial_state, scale)  # type: ignore[no-any-return]
 
@@ -105,7 +105,7 @@ def delta_rule(
     beta: [B, T, H] write strength in (0, 2): 1 replaces what k_t reads, 2 reflects it.
     All else as in `linear_attention`.
 
-    Source: arXiv:2406.06484, eq. 3.
+    Source: arXiv:2406.06484, section 2.2.
     """
     return torch.ops.asi_arch.delta_rule(q, k, v, beta, initial_state, scale)  # type: ignore[no-any-return]
 

@@ -151,38 +151,21 @@ def _scan_additive(intra: _Intra, v: Tensor, state: Tensor) -> tuple[Tensor, Ten
 
 
 def _scan_delta(intra: _Intra, vb: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """Solve the chunk's own triangular system, then walk the state; vb: [N, B, H, C, V] = beta * v."""
+    """Solve each chunk's own triangular system, then walk V' = U - W S, S <- decay * S + K^T V'.
+
+    Args:
+        intra: with `kk` and `kb`.
+        vb: [N, B, H, C, V] = beta * v.
+        state: [B, H, K, V].
+    """
     assert intra.kk is not None
     assert intra.kb is not None
-    solved = unit_lower_inverse(intra.kk) @ torch.cat([vb, intra.kb], -1)  # [.., C, V + K]: U beside W
-    walk = _walk_affine if state.shape[-2] < 2 * vb.shape[-2] else _walk_values
-    return walk(intra, solved, state)
-
-
-def _walk_affine(intra: _Intra, solved: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """S <- M S + P with every M [K, K] and P [K, V] made beforehand: one product a chunk, for small K."""
-    key, value = state.shape[-2:]
-    write, erase = (intra.kt @ solved).split_with_sizes([value, key], -1)
-    eye = torch.eye(key, dtype=state.dtype, device=state.device)
-    keep = (eye if intra.decay is None else eye * intra.decay) - erase
-    shape = state.shape
-    state = state.flatten(0, 1)  # baddbmm takes one batch axis
-    before = []
-    for m, p in zip(keep.flatten(1, 2).unbind(0), write.flatten(1, 2).unbind(0), strict=True):
-        before.append(state)
-        state = torch.baddbmm(p, m, state)
-    inner, outer = (intra.qk @ solved).split_with_sizes([value, key], -1)
-    states = torch.stack(before).view(-1, *shape)
-    return inner + (intra.q - outer) @ states, state.view(shape)
-
-
-def _walk_values(intra: _Intra, solved: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """V' = U - W S, S <- decay * S + K^T V': cheaper than M S + P when K is large."""
-    key, value = state.shape[-2:]
-    u, w = solved.split_with_sizes([value, key], -1)
-    decays = [None] * len(solved) if intra.decay is None else intra.decay.unbind(0)
+    solved = unit_lower_inverse(intra.kk) @ torch.cat([vb, intra.kb], -1)  # [N, B, H, C, V + K]: U beside W
+    u, w = (t.unbind(0) for t in solved.split_with_sizes([state.shape[-1], state.shape[-2]], -1))
+    kt = intra.kt.unbind(0)
+    decays = [None] * len(kt) if intra.decay is None else intra.decay.unbind(0)
     before, written = [], []
-    for ui, wi, ki, decay in zip(u.unbind(0), w.unbind(0), intra.kt.unbind(0), decays, strict=True):
+    for ui, wi, ki, decay in zip(u, w, kt, decays, strict=True):
         before.append(state)
         new = ui - wi @ state
         written.append(new)

@@ -19,7 +19,7 @@ def unit_lower_inverse(a: Tensor) -> Tensor:
     Args:
         a: [..., C, C], C a power of two. Entries on and above the diagonal must be 0.
 
-    Source: arXiv:2406.06484, eq. 10 (the UT transform).
+    Source: arXiv:2406.06484, section 3.2 (the UT transform).
     """
     return _UnitLowerInverse.apply(a)  # type: ignore[no-any-return, no-untyped-call]
 

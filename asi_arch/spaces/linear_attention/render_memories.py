@@ -125,36 +125,35 @@ def _decay_lines(decay: Decay, as_step: bool, suffix: str, source: str) -> list[
 
 
 def _write(text: Text, memory: Memory, suffix: str, names: dict[str, str]) -> None:
-    """Compute the write strength; an additive memory applies it to its values or keys."""
-    n, strength = memory.steps, ""
+    """Compute the write strength; `names` gets what is passed to the op as v and k."""
+    n, source = memory.steps, text.gates_from
     if memory.write in ("sigmoid", "double", "apart"):
         width = f"{n} * num_heads" if n > 1 else "num_heads"
         text.init.append(f"self.beta{suffix} = nn.Linear(d_model, {width}, bias=False)")
-        twice = "2 * " if memory.write == "double" else ""
-        shape = f"# [B, T, {n} H]" if n > 1 else "# [B, T, H]"
-        gate = f"{twice}self.beta{suffix}({text.gates_from}).sigmoid()"
-        text.forward.append(f"{names['beta']} = {gate}  {shape}")
-        strength = names["beta"]
+        gate = f"self.beta{suffix}({source}).sigmoid()"
+        gate = f"2 * {gate}" if memory.write == "double" else gate
+        text.forward.append(f"{names['beta']} = {gate}  # [B, T, {n} H]".replace(" 1 H", " H"))
     elif memory.update == "delta":
         heads = f"{n} * self.num_heads" if n > 1 else "self.num_heads"
         text.forward.append(f"{names['beta']} = x.new_ones(*x.shape[:2], {heads})")
-    elif memory.write == "step":
-        strength = f"dt{suffix}"
     if memory.write == "apart":
         text.init.append(f"self.write{suffix} = nn.Linear(d_model, num_heads, bias=False)")
-        text.forward.append(f"write{suffix} = 2 * self.write{suffix}({text.gates_from}).sigmoid()  # [B, T, H]")
+        text.forward.append(f"write{suffix} = 2 * self.write{suffix}({source}).sigmoid()  # [B, T, H]")
         names["v"] = f"v * write{suffix}.unsqueeze(-1)"
-    if memory.update == "delta":
-        return
-    value = "v"
+    if memory.update == "additive":
+        _write_additively(text, memory, suffix, names)
+
+
+def _write_additively(text: Text, memory: Memory, suffix: str, names: dict[str, str]) -> None:
+    """Apply the write strength to values or keys: an additive op has no beta."""
+    strength = {"sigmoid": names["beta"], "step": f"dt{suffix}"}.get(memory.write, "")
     if memory.normalised:
         text.forward.append("# One more value, always 1, sums the weights.")
-        value = "F.pad(v, (0, 1), value=1.0)"
+        names["v"] = "F.pad(v, (0, 1), value=1.0)"
     if strength:
-        value = f"{value} * {strength}.unsqueeze(-1)"
+        names["v"] += f" * {strength}.unsqueeze(-1)"
     if memory.write == "tied":
         names["k"] = f"-torch.expm1({names['g']}) * k"
-    names["v"] = value
 
 
 def _interleave(text: Text, memory: Memory, names: dict[str, str]) -> None:
@@ -170,16 +169,16 @@ def _interleave(text: Text, memory: Memory, names: dict[str, str]) -> None:
 
 
 FACTORS = {"fixed": "exp(g) ", "learned": "exp(g) ", "scalar": "exp(g_t) ", "channel": "diag(exp g_t) "}
+STRENGTHS = {"full": "", "step": "dt_t ", "tied": "(1 - exp g_t) "}
 
 
 def formula(memory: Memory) -> str:
     """Give a memory's recurrence as a line of text."""
     decay = FACTORS[memory.decay.kind] if memory.decay else ""
-    strength = {"full": "", "sigmoid": "beta_t ", "double": "beta_t ", "apart": "beta_t ", "step": "dt_t "}.get(memory.write, "")
+    strength = STRENGTHS.get(memory.write, "beta_t ")
     if memory.update == "delta":
         written = strength + ("w_t " if memory.write == "apart" else "")
         rule = f"S_t = (I - {strength}k_t k_t^T) {decay}S_(t-1) + {written}k_t v_t^T"
         return rule + (f", {memory.steps} times for each token" if memory.steps > 1 else "")
-    key = "(1 - exp g_t) k_t" if memory.write == "tied" else f"{strength}k_t"
-    rule = f"S_t = {decay}S_(t-1) + {key} v_t^T"
+    rule = f"S_t = {decay}S_(t-1) + {strength}k_t v_t^T"
     return rule + (", read as S_t^T q_t / (z_t . q_t)" if memory.normalised else "")

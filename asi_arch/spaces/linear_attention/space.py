@@ -33,6 +33,7 @@ SPACE = Space(
         ),
     ),
     stages={
+        "trial": Stage(name="trial", steps=100, learning_rate=1.2e-2),  # for `check`: opens learned leaks
         "explore": Stage(name="explore", steps=500, learning_rate=1.2e-2),
         "replicate": Stage(name="replicate", steps=1000, learning_rate=1e-2),
     },

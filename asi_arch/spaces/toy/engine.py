@@ -59,7 +59,9 @@ class _Run:
 
     def measure(self) -> None:
         """Run the job. Raises CandidateError for the candidate's faults."""
-        terms = from_bundle(self.bundle) if self.bundle else self._check()
+        if not self.job.bundle:
+            self._check()
+        terms = from_bundle(self.bundle)  # from here on the graph, not the source
         self.cost = _cost(terms)
         if self.job.stage is not None:
             weights = self._fit(terms, self.job.stage)
@@ -69,7 +71,7 @@ class _Run:
                 "outside": _error(terms, weights, OUTSIDE),
             }
 
-    def _check(self) -> tuple[Term, ...]:
+    def _check(self) -> None:
         self.report(Progress(phase="check", total=3))
         try:
             terms = read_rule(self.job.source)
@@ -86,7 +88,6 @@ class _Run:
         self._verdict("budget", flops <= MOST_FLOPS, message)
         if flops > MOST_FLOPS and self.job.enforce:
             raise CandidateError("budget", "check", message)
-        return terms
 
     def _verdict(self, name: str, passed: bool, message: str) -> None:
         self.verdicts.append(Verdict(name=name, passed=passed, message=message))

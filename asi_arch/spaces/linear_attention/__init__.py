@@ -1,0 +1,1 @@
+"""The main space: token mixers with a memory of constant size."""
