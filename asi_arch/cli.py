@@ -1,6 +1,7 @@
 """The command line: parses, calls, prints. Every command imports what it needs when it is called."""
 
 import json
+import os
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -317,7 +318,9 @@ def _console() -> "Console":
     from rich.console import Console
 
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+    if console.is_terminal or "COLUMNS" in os.environ:
+        return console
+    return Console(highlight=False, width=PLAIN_WIDTH)
 
 
 def _print_table(table: "Table") -> None:

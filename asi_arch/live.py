@@ -207,14 +207,18 @@ def stop_on_interrupt(stop: threading.Event, tell: Callable[[str], None]) -> Ite
             raise KeyboardInterrupt
         stop.set()
         text = "stopping: the next run does again what runs now; press Ctrl-C again to stop at once"
-        threading.Thread(target=tell, args=(text,)).start()
+        telling.append(threading.Thread(target=tell, args=(text,)))
+        telling[-1].start()
 
+    telling: list[threading.Thread] = []
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        for thread in telling:
+            thread.join()
 
 
 def _draw_workers(board: Board) -> Any:

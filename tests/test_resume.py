@@ -75,8 +75,8 @@ def test_ten_kills_lose_nothing_double_nothing_and_change_no_figure(tmp_path: Pa
 
 def test_kills_with_several_workers_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     draw, known = random.Random(21), dict[int, Experiment]()
-    for _ in range(3):
-        kill_after(start(tmp_path, workers=4), draw.uniform(0.1, 0.3))
+    for _ in range(2):
+        kill_after(start(tmp_path, workers=4), draw.uniform(0.1, 0.4))
         now = ended(tmp_path)
         assert {id: now.get(id) for id in known} == known
         known = now

@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from toy import HerePool, Wanderer, outcome, source_of, toy_study
+from toy import HerePool, outcome, source_of, toy_study
 
 from asi_arch.analyst.statistics import mean_metric, runs_at
 from asi_arch.errors import SetupError
 from asi_arch.loop.crew import share
 from asi_arch.records import Brief, Evidence, Experiment, Failure, Job, Progress, Proposal
+from asi_arch.researcher.symbolic import SymbolicResearcher
 from asi_arch.settings import Settings
 from asi_arch.spaces.toy.grammar import grammar
 from asi_arch.study import Silent, Study
@@ -188,7 +189,7 @@ def test_an_id_whose_proposals_all_repeat_ends_failed(tmp_path: Path) -> None:
 def test_every_failure_is_kept_with_phase_and_reason_and_told_to_later_briefs(tmp_path: Path) -> None:
     briefs: list[Brief] = []
 
-    class Spoiler(Wanderer):
+    class Spoiler(SymbolicResearcher):
         def propose(self, brief: Brief) -> Proposal:
             briefs.append(brief)
             proposal = super().propose(brief)
@@ -196,7 +197,7 @@ def test_every_failure_is_kept_with_phase_and_reason_and_told_to_later_briefs(tm
             return replace(proposal, source=broken) if brief.id % 2 else proposal
 
     given = Settings(space="toy", experiments=8, workers=1)
-    study = Study.create(tmp_path, given, researcher=Spoiler(), pool=HerePool())
+    study = Study.create(tmp_path, given, researcher=Spoiler(grammar()), pool=HerePool())
     study.run()
     failed = study.archive.experiments(kind="candidate", status="failed")
     assert len(failed) >= 4
@@ -318,14 +319,14 @@ def test_a_failure_that_the_stop_caused_is_no_result(tmp_path: Path) -> None:
 
 
 def test_an_error_of_ours_ends_the_run_and_leaves_the_study_whole(tmp_path: Path) -> None:
-    class Broken(Wanderer):
+    class Broken(SymbolicResearcher):
         def propose(self, brief: Brief) -> Proposal:
             if brief.id == 8:
                 raise ZeroDivisionError("a bug")
             return super().propose(brief)
 
     given = Settings(space="toy", workers=3, experiments=12)
-    study = Study.create(tmp_path, given, researcher=Broken(), pool=HerePool(0.005))
+    study = Study.create(tmp_path, given, researcher=Broken(grammar()), pool=HerePool(0.005))
     with pytest.raises(ZeroDivisionError, match="a bug"):
         study.run()
     assert study.archive.get(8).status == "claimed"
@@ -420,9 +421,7 @@ def test_a_baseline_that_fails_is_a_row_and_no_end(tmp_path: Path) -> None:
 
 
 def test_a_study_runs_through_child_processes_and_can_be_stopped(tmp_path: Path) -> None:
-    study = Study.create(
-        tmp_path, Settings(space="toy", workers=2, experiments=4, steps=20_000), researcher=Wanderer()
-    )
+    study = Study.create(tmp_path, Settings(space="toy", workers=2, experiments=4, steps=20_000))
     stop = threading.Event()
     threading.Timer(1.5, stop.set).start()
     begin = time.monotonic()
@@ -452,11 +451,3 @@ def test_workers_share_tasks_and_the_first_error_is_the_one_that_is_raised() -> 
 
     with pytest.raises(KeyError, match="first"):
         share(iter(range(50)), 4, work, threading.Event(), closed.set)
-
-
-def test_the_wanderer_draws_from_the_whole_grammar(tmp_path: Path) -> None:
-    study = toy_study(tmp_path, experiments=60)
-    study.run()
-    used = {move for e in study.archive.experiments() if e.proposal is not None for move in e.proposal.moves}
-    assert len(used) >= len(grammar().moves()) - 2
-    study.close()

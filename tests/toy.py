@@ -1,19 +1,17 @@
-"""What tests of the loop share: a pool without processes, and a researcher that draws moves blindly.
+"""What tests of the loop share: a pool without processes, and what of a study can be compared.
 
 As a program it runs a study: `python tests/toy.py FOLDER EXPERIMENTS WORKERS SECONDS_A_JOB`. It says
 "go" before it touches the folder, so that a test can kill it at any instant after that.
 """
 
 import importlib
-import random
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from asi_arch.records import Brief, Evidence, Experiment, Job, Progress, Proposal
+from asi_arch.records import Evidence, Experiment, Job, Progress
 from asi_arch.spaces.toy.engine import examine
-from asi_arch.spaces.toy.grammar import grammar
 from asi_arch.study import Study
 
 
@@ -33,32 +31,6 @@ class HerePool:
         pass
 
 
-class Wanderer:
-    """Applies one to three moves of the toy grammar, drawn evenly."""
-
-    def propose(self, brief: Brief) -> Proposal:
-        toy, draw = grammar(), random.Random(f"{brief.seed}/{brief.id}/{brief.attempt}")
-        design, _ = toy.read(source_of(brief.parent))
-        taken: list[str] = []
-        for _ in range(draw.randint(1, 3)):
-            move = draw.choice(toy.moves())
-            other = toy.read(source_of(draw.choice(brief.references)))[0] if brief.references else None
-            changed = move.change(design, other)
-            if changed is not None:
-                design = changed
-                taken.append(move.name)
-        name = toy.title(design)
-        return Proposal(
-            name=name,
-            motivation="Why not?",
-            source=toy.render(design, name, "Why not?"),
-            author="wanderer",
-            parents=(brief.parent.id,),
-            references=tuple(reference.id for reference in brief.references),
-            moves=tuple(taken),
-        )
-
-
 def source_of(experiment: Experiment) -> str:
     assert experiment.proposal is not None
     return experiment.proposal.source
@@ -66,7 +38,7 @@ def source_of(experiment: Experiment) -> str:
 
 def toy_study(folder: Path, pool: HerePool | None = None, **values: int | float | str) -> Study:
     given = {"space": "toy", "workers": 1, "experiments": 12} | values
-    return Study.open_or_create(folder, given, researcher=Wanderer(), pool=pool or HerePool())
+    return Study.open_or_create(folder, given, pool=pool or HerePool())
 
 
 def outcome(study: Study) -> list[tuple[object, ...]]:

@@ -1,5 +1,6 @@
 """The candidate pool: which experiments the next proposal starts from and looks at."""
 
+import heapq
 import random
 from collections.abc import Sequence
 
@@ -15,13 +16,14 @@ def candidate_pool(rows: Sequence[Row], settings: Settings) -> tuple[Row, ...]:
     in the ranking afterwards. References are never in it.
     Source: arXiv:2507.18074, Section 3 (50 best, updated every 50, after 200 from the seed alone).
     """
-    updated = sum(row.result > 0 for row in rows) // settings.pool_batch * settings.pool_batch
+    ended = max((row.result for row in rows), default=0)
+    updated = ended - ended % settings.pool_batch
     known = [row for row in rows if row.status == "finished" and row.result <= updated]
     candidates = [row for row in known if row.kind == "candidate"]
     if len(candidates) < settings.cold_start:
         candidates = []
     ranked = [row for row in known if row.kind == "baseline"] + candidates
-    return tuple(sorted(ranked, key=lambda row: (-(row.fitness or 0.0), row.id))[: settings.pool_size])
+    return tuple(heapq.nsmallest(settings.pool_size, ranked, key=lambda row: (-(row.fitness or 0.0), row.id)))
 
 
 def choose(rows: Sequence[Row], settings: Settings, seed: int, id: int) -> tuple[int, tuple[int, ...]]:

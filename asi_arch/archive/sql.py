@@ -73,8 +73,7 @@ class SqlArchive:
         """Take the next id; see `Archive.claim`."""
         owner = self._owner()
         with self._engine.begin() as connection:
-            known = connection.execute(tables.COUNT, {"wanted": kind}).scalar_one()
-            if at_most is not None and known >= at_most:
+            if at_most is not None and _count(connection, kind) >= at_most:
                 return None
             last, revision = connection.execute(tables.BEFORE_CLAIM).one()
             claimed = Experiment(id=last + 1, kind=kind, status="claimed", claimed_at=time.time())
@@ -189,7 +188,8 @@ class SqlArchive:
 
     def _refresh(self, connection: sa.Connection) -> None:
         """Read what changed. New ids only ever grow, so the rows stay in the order of ids."""
-        for found in connection.execute(tables.CHANGED, {"since": self._revision}).mappings():
+        changed = connection.execute(tables.CHANGED, {"since": self._revision}).mappings()
+        for found in sorted(changed, key=lambda row: int(row["id"])):  # sorting there would scan the table
             values = dict(found)
             self._revision = max(self._revision, values.pop("revision"))
             values |= {"parents": tuple(json.loads(values["parents"])), "result": values["result"] or 0}
@@ -259,6 +259,10 @@ def _connect(path: Path) -> sa.Engine:
         connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN IMMEDIATE"))
 
     return engine
+
+
+def _count(connection: sa.Connection, kind: Kind) -> int:
+    return int(connection.execute(tables.COUNT, {"wanted": kind}).scalar_one())
 
 
 def _columns(experiment: Experiment) -> dict[str, Any]:

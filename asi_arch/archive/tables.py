@@ -38,8 +38,7 @@ experiments = sa.Table(
     sa.CheckConstraint("(status IN ('finished', 'failed')) = (ended_at IS NOT NULL)"),
     sa.CheckConstraint("(kind = 'candidate' AND ended_at IS NOT NULL) = (result IS NOT NULL)"),
     sa.CheckConstraint("owner IS NULL OR ended_at IS NULL"),
-    sa.Index("experiments_kind", "kind"),
-    sa.Index("experiments_status", "status", "id"),
+    sa.Index("experiments_kind_status", "kind", "status"),
     sa.Index("experiments_fitness", "fitness"),
     sa.Index("experiments_graph_hash", "graph_hash"),
 )
@@ -79,7 +78,7 @@ BEFORE_RECORD = sa.select(_column.status, _last_revision, _last_result).where(_t
 INSERT = sa.insert(experiments)
 UPDATE = sa.update(experiments).where(_this)
 RECORD = sa.select(_column.record).where(_this)
-CHANGED = sa.select(*ROW).where(_column.revision > sa.bindparam("since")).order_by(_column.id)
+CHANGED = sa.select(*ROW).where(_column.revision > sa.bindparam("since"))
 OPEN_OWNERS = sa.select(_column.id, _column.owner).where(
     _is_open, _column.kind.in_(sa.bindparam("kinds", expanding=True))
 )

@@ -1,8 +1,23 @@
-"""A researcher without a language model: moves of a grammar, and what the archive says of them."""
+"""A researcher without a language model: moves of a grammar, and what the archive says of them.
 
-from collections.abc import Callable
+A proposal is the parent's design after one to three moves, written out by the grammar. Which moves
+is decided by `learning.Beliefs`; the brief's cognitions and chance have a say.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from asi_arch.records import Brief, Cognition, Experiment, Proposal
+from asi_arch.researcher.learning import learn, track_record
+from asi_arch.researcher.novelty import source_hash
+
+AUTHOR = "symbolic"
+MAX_NAME = 60  # characters
+TRIES = 60  # chains of moves before a known program is given back
+LENGTHS = (1, 1, 1, 2, 2, 3)  # of a chain of moves, drawn evenly
+BACKED = 0.25  # added to the drawn effect of a move that a cognition of the brief backs, in scales
 
 Design = Any
 """A grammar's own frozen, hashable record; the researcher never looks inside."""
@@ -58,3 +73,156 @@ class Grammar(Protocol):
         motivation appear in docstrings only.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A move that was made, and the reference that it took a part from, if it did."""
+
+    move: Move
+    design: Design
+    reference: Experiment | None = None
+
+
+class SymbolicResearcher:
+    """Proposes by moves of a grammar. Holds no state: a proposal depends on the brief alone."""
+
+    def __init__(self, grammar: Grammar) -> None:
+        self.grammar = grammar
+
+    def propose(self, brief: Brief) -> Proposal:
+        """Give a proposal whose program is not among the known ones of the brief.
+
+        Every draw comes from the brief's seed, id and attempt, so equal briefs give equal proposals.
+        A later attempt makes longer chains of moves. When no new program is found in 60 chains, a
+        known one is given, which the study counts as a repeat.
+
+        Raises:
+            ValueError: the parent has no proposal, so there is nothing to start from.
+        """
+        if brief.parent.proposal is None:
+            raise ValueError(f"experiment {brief.parent.id} has no proposal, so it is no parent")
+        rng = random.Random(f"{brief.seed}/{brief.id}/{brief.attempt}")
+        parent, note = self.grammar.read(brief.parent.proposal.source)
+        references = [(e, self.grammar.read(e.proposal.source)[0]) for e in brief.references if e.proposal]
+        moves = self.grammar.moves()
+        beliefs = learn([move.name for move in moves], brief.trials)
+        backed = {c.paper.arxiv for c in brief.cognitions}
+        proposal = self._written(brief, parent, note, ())
+        for attempt in range(TRIES):
+            effects = beliefs.sample(rng)
+            scores = {m.name: effects[m.name] + (BACKED if backed & set(m.cites) else 0.0) for m in moves}
+            order = sorted(moves, key=lambda m: -scores[m.name])  # stable, so ties keep the grammar's order
+            length = rng.choice(LENGTHS) + brief.attempt + attempt // 10
+            steps = _chain(parent, order, references, length, rng)
+            proposal = self._written(brief, parent, note, steps)
+            if steps and source_hash(proposal.source) not in brief.known:
+                break
+        return proposal
+
+    def _written(self, brief: Brief, parent: Design, note: str, steps: Sequence[Step]) -> Proposal:
+        design = steps[-1].design if steps else parent
+        name = self.grammar.title(design)[:MAX_NAME].rstrip("_")
+        motivation = _motivation(brief, note, steps)
+        used = dict.fromkeys(s.reference.id for s in steps if s.reference)
+        return Proposal(
+            name=name,
+            motivation=motivation,
+            source=self.grammar.render(design, name, motivation),
+            author=AUTHOR,
+            parents=(brief.parent.id,),
+            references=tuple(used),
+            cognitions=tuple(c.id for c in _resting_on(brief, steps)),
+            moves=tuple(s.move.name for s in steps),
+        )
+
+
+def _chain(
+    parent: Design,
+    order: Sequence[Move],
+    references: Sequence[tuple[Experiment, Design]],
+    length: int,
+    rng: random.Random,
+) -> tuple[Step, ...]:
+    """Make up to `length` moves, each the first of the order that applies and adds to those before.
+
+    A move does not add when it leads back to an earlier design or to a reference's, or when it would
+    have led to the same design without the move before it.
+    """
+    steps: list[Step] = []
+    seen = [parent]
+    for move in order:
+        if len(steps) == length:
+            break
+        if move.takes and not references:
+            continue
+        reference, taken = rng.choice(references) if move.takes else (None, None)
+        design = move.change(seen[-1], taken)
+        if design is None or design in seen or any(design == other for _, other in references):
+            continue
+        if len(seen) > 1 and move.change(seen[-2], taken) == design:
+            continue
+        steps.append(Step(move, design, reference))
+        seen.append(design)
+    return tuple(steps)
+
+
+def _resting_on(brief: Brief, steps: Sequence[Step]) -> list[Cognition]:
+    cited = {arxiv for step in steps for arxiv in step.move.cites}
+    return [c for c in brief.cognitions if c.paper.arxiv in cited]
+
+
+def _motivation(brief: Brief, note: str, steps: Sequence[Step]) -> str:
+    """Say in paragraphs what was weak, what is changed and why, and what to expect."""
+    record = track_record(brief.trials)
+    paragraphs = [f"{_standing(brief.parent)} {note}".strip()]
+    paragraphs += [_change(step, record) for step in steps]
+    expected = [f"{_words(s.move.name)}: {s.move.expect}" for s in steps if s.move.expect]
+    if expected:
+        paragraphs.append(f"To expect: {'; '.join(expected)}.")
+    rests = [f"{c.id} ({c.title})" for c in _resting_on(brief, steps)]
+    if rests:
+        paragraphs.append(f"It rests on {', '.join(rests)}.")
+    return "\n".join(paragraphs)
+
+
+def _standing(parent: Experiment) -> str:
+    """Say how the parent did against the seed, weakest metric first."""
+    name = parent.proposal.name if parent.proposal else "unnamed"
+    opening = f"Parent #{parent.id} {name}"
+    fitness = parent.fitness
+    if fitness is None:
+        return f"{opening} has no fitness yet."
+    opening = f"{opening} has fitness {fitness.value:.3f}"
+    if not fitness.gains:
+        return f"{opening}."
+    order = sorted(fitness.gains, key=lambda n: (fitness.terms.get(n, fitness.gains[n]), n))
+    gains = ", ".join(f"{_words(n)} {fitness.gains[n]:+.3g}" for n in order)
+    weakest = f", so {_words(order[0])} is the place to gain" if len(order) > 1 else ""
+    return f"{opening}; its gains over the seed, weakest first: {gains}{weakest}."
+
+
+def _change(step: Step, record: Mapping[str, tuple[int, int, float]]) -> str:
+    move = step.move
+    source = f" #{step.reference.id} {_name(step.reference)}" if step.reference else ""
+    cites = f" ({', '.join(f'arXiv:{a}' for a in move.cites)})" if move.cites else ""
+    text = f"Change: {_words(move.name)}{source}. {move.motivation.rstrip('.')}{cites}."
+    if move.name not in record:
+        return f"{text} It was not tried in this study."
+    trials, failed, gain = record[move.name]
+    if failed == trials:
+        return f"{text} Tried {_times(trials)} here, it failed each time."
+    failures = f", {failed} of them failed" if failed else ""
+    return f"{text} Tried {_times(trials)} here{failures}, with a mean gain of {gain:+.3f} over the parent."
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _name(experiment: Experiment) -> str:
+    return experiment.proposal.name if experiment.proposal else "unnamed"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

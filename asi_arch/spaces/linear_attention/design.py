@@ -147,6 +147,13 @@ class Design:
         """Give how many of the fused outputs are no memory."""
         return bool(self.local) + bool(self.window) + self.identity
 
+    def num_gates(self) -> int:
+        """Give how many parts depend on the token beside q, k and v."""
+        writes = sum(m.write in ("sigmoid", "double", "apart") for m in self.memories)
+        decays = sum(m.decay is not None and m.decay.kind in ("scalar", "channel") for m in self.memories)
+        fused = self.num_paths() > 1 and self.fusion.kind != "static"
+        return writes + decays + fused + (self.output.gate != "none")
+
     def steps(self) -> int:
         """Give the delta steps of a token, which is also the number of its keys and values."""
         return self.memories[0].steps
@@ -166,8 +173,8 @@ def tidy(design: Design) -> Design:
         design = replace(design, fusion=base.fusion)
     if design.output.gate == "none":
         design = replace(design, output=replace(design.output, rank=0))
-    order = "qkvg"
-    shifted = "".join(sorted(set(design.shifted), key=order.index))
+    uses = "qkvg" if design.num_gates() else "qkv"
+    shifted = "".join(c for c in uses if c in design.shifted)
     memories = tuple(replace(m, decay=m.decay and _tidy_decay(m.decay)) for m in design.memories)
     return replace(design, shifted=shifted, memories=memories)
 

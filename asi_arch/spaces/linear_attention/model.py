@@ -137,7 +137,8 @@ def seed_total(d_model: int, num_layers: int, vocab: int) -> int:
 def solve_width(mixer_parameters: Sequence[int], total: int, d_model: int, vocab: int) -> int:
     """Give the SwiGLU width at which a model has `total` parameters, within 0.5 %.
 
-    mixer_parameters: of each layer's mixer, what layers share counted once.
+    mixer_parameters: of each layer's mixer, what layers share counted once. d_model: 24 or more;
+    below, one hidden unit is more than 1 % of a deep model and no width comes close enough.
 
     Raises:
         CandidateError: the mixers are so large that the width would fall below `d_model`.
@@ -156,7 +157,9 @@ def solve_width(mixer_parameters: Sequence[int], total: int, d_model: int, vocab
             f"seed's total of {total:,}; use fewer, narrower or low-rank projections",
         )
     reached = fixed + width * unit
-    assert abs(reached - total) <= TOLERANCE * total, "one hidden unit is more than 1 % of the model"
+    assert abs(reached - total) <= TOLERANCE * total, (
+        "d_model is too small: one hidden unit is more than 1 % of the model"
+    )
     return width
 
 

@@ -3,7 +3,7 @@
 from asi_arch.spaces.linear_attention.render_inputs import value_width
 from asi_arch.spaces.linear_attention.render_text import Text, linear
 
-GATES = {"silu": "F.silu(gate)", "sigmoid": "gate.sigmoid()", "double": "2 * gate.sigmoid()"}
+GATES = {"silu": "F.silu(gate)", "sigmoid": "gate.sigmoid()", "double": "(2 * gate.sigmoid())"}
 
 
 def outputs(text: Text) -> None:

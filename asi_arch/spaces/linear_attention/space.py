@@ -7,8 +7,8 @@ from asi_arch.space import MetricSpec, Space
 from asi_arch.spaces.linear_attention.contract import CONTRACT
 
 # Scales: sd of the difference of two single runs, sqrt(2) times the sd over seeds, pooled over seven
-# mixers (3 seeds each at explore, 2 at replicate). Shared data order and initial embedding did not
-# make it smaller. Recall is noisier for a mixer in the middle of learning it than this pooled figure.
+# mixers (3 seeds each at explore, 2 at replicate) of a prototype of this profile. Shared data order and
+# initial embedding did not make it smaller. A mixer in the middle of learning recall is noisier than this.
 SPACE = Space(
     name="linear_attention",
     title="Linear attention: token mixers with constant memory",

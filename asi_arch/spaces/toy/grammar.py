@@ -20,8 +20,8 @@ class ToyGrammar:
     def read(self, source: str) -> tuple[Design, str]:
         """Give the terms of a source, and a note when the text is not what `render` writes."""
         design = read_rule(source)
-        body = source[source.find("\nRULE = ") + 1 :]
-        return design, "" if body == _body(design) else "It was read from a text of another layout."
+        written = source[source.rfind("\nRULE = ") + 1 :] == _body(design)
+        return design, "" if written else "It was read from a text of another layout."
 
     def moves(self) -> tuple[Move, ...]:
         """Give all moves."""
@@ -35,8 +35,8 @@ class ToyGrammar:
 
     def render(self, design: Design, name: str, motivation: str) -> str:
         """Write a rule as source."""
-        text = f"{name}: {motivation}".replace("\\", "/").replace('"', "'").replace("\n", " ")
-        return f'"""{text}"""\n\n{_body(design)}'
+        text = f"{name}.\n\n{motivation}".replace("\\", "/").replace('"', "'")
+        return f'"""{text}\n"""\n\n{_body(design)}'
 
 
 def grammar() -> ToyGrammar:
