@@ -5,7 +5,7 @@ import os
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -86,10 +86,10 @@ def run(
         stopped = _watched(opened)
         view = _view(opened)
     _print_standing(view)
-    _write_report(view, study / "report")
     if stopped:
         typer.echo("stopped; the same command goes on from here")
         raise typer.Exit(130)
+    _write_report(view, study / "report")
 
 
 @app.command()
@@ -281,8 +281,9 @@ def _watched(study: "Study") -> bool:
     console, stop = _console(), Event()
     board = Board(_view(study))
     watch = LiveWatch(board, console) if console.is_terminal else PlainWatch(board)
-    with watch, stop_on_interrupt(stop, watch.message):
+    with stop_on_interrupt(stop, watch.message) as told, watch:
         study.run(watch, stop)
+        told()
     return stop.is_set()
 
 
@@ -318,7 +319,7 @@ def _console() -> "Console":
     from rich.console import Console
 
     console = Console(highlight=False)
-    if console.is_terminal or "COLUMNS" in os.environ:
+    if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
         return console
     return Console(highlight=False, width=PLAIN_WIDTH)
 
@@ -330,9 +331,12 @@ def _print_table(table: "Table") -> None:
 
     shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for i, title in enumerate(table.columns):
-        justify: Literal["left", "right"] = "left" if i < table.text_columns else "right"
-        short = all(len(row[i]) <= SHORT for row in table.rows) and justify == "left"
-        shown.add_column(Text(title, justify=justify), justify=justify, overflow="fold", no_wrap=short)
+        cells = [row[i] for row in table.rows]
+        if i < table.text_columns:
+            shown.add_column(Text(title), no_wrap=all(len(cell) <= SHORT for cell in cells))
+        else:  # a number is never broken, a gain may be before its noise
+            longest = max((len(word) for cell in cells for word in cell.split()), default=0)
+            shown.add_column(Text(title, justify="right"), justify="right", min_width=longest)
     for i, row in enumerate(table.rows):
         shown.add_row(*map(Text, row), style="bold" if i in table.marked else "")
     _console().print(shown)

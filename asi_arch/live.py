@@ -32,7 +32,9 @@ class Slot:
 class Board:
     """What is known of a running study, from the experiments of its start and all that ended since.
 
-    clock: monotonic seconds; given, so that a test can stop time.
+    clock: monotonic seconds; given, so that a test can stop time. begin: when this run began.
+    first: when its first candidate began, from which its pace counts. ended: candidates in all;
+    ended_here: those of this run.
     """
 
     view: View
@@ -40,6 +42,7 @@ class Board:
     slots: dict[int, Slot] = field(default_factory=dict)
     news: deque[str] = field(default_factory=lambda: deque(maxlen=NEWS))
     begin: float = 0.0
+    first: float | None = None
     ended: int = 0
     ended_here: int = 0
     known: dict[int, Experiment] = field(default_factory=dict)
@@ -52,6 +55,11 @@ class Board:
         for experiment in self.view.experiments:
             self.count(experiment)
         self.ended_here = 0
+
+    def start(self, experiment: Experiment) -> None:
+        """Take note that an experiment began."""
+        if experiment.kind == "candidate" and self.first is None:
+            self.first = self.clock()
 
     def count(self, experiment: Experiment) -> None:
         """Take an ended experiment into the totals."""
@@ -68,7 +76,7 @@ class Board:
 
     def per_hour(self) -> float | None:
         """Give candidates an hour of this run, or None before the first."""
-        passed = self.clock() - self.begin
+        passed = 0.0 if self.first is None else self.clock() - self.first
         return self.ended_here / passed * 3600 if self.ended_here and passed > 0 else None
 
     def seconds_left(self) -> float | None:
@@ -116,6 +124,7 @@ class PlainWatch:
 
     def started(self, experiment: Experiment, slot: int) -> None:
         """Write that an experiment runs."""
+        self._board.start(experiment)
         self.message(f"experiment {experiment.id} started: {_about(experiment)}")
 
     def progress(self, slot: int, progress: Progress) -> None:
@@ -154,6 +163,7 @@ class LiveWatch:
     def started(self, experiment: Experiment, slot: int) -> None:
         """Show a worker's new experiment."""
         with self._lock:
+            self._board.start(experiment)
             self._board.slots[slot] = Slot(experiment, Progress(phase="start"), self._board.clock())
 
     def progress(self, slot: int, progress: Progress) -> None:
@@ -195,12 +205,14 @@ class LiveWatch:
 
 
 @contextmanager
-def stop_on_interrupt(stop: threading.Event, tell: Callable[[str], None]) -> Iterator[None]:
+def stop_on_interrupt(stop: threading.Event, tell: Callable[[str], None]) -> Iterator[Callable[[], None]]:
     """Make the first Ctrl-C (or SIGTERM) set `stop`, and the second one raise KeyboardInterrupt.
 
-    Only in the main thread; the handlers before are put back at the end. The message is written from
-    a thread of its own, because a handler may have interrupted the very lock that writing needs.
+    Gives a function that waits until what there was to tell has been told. Only in the main thread;
+    the handlers before are put back at the end. Telling has a thread of its own, because a handler may
+    have interrupted the very lock that telling needs.
     """
+    telling: list[threading.Thread] = []
 
     def handle(signum: int, frame: object) -> None:
         if stop.is_set():
@@ -210,15 +222,16 @@ def stop_on_interrupt(stop: threading.Event, tell: Callable[[str], None]) -> Ite
         telling.append(threading.Thread(target=tell, args=(text,)))
         telling[-1].start()
 
-    telling: list[threading.Thread] = []
+    def told() -> None:
+        for thread in telling:
+            thread.join()
+
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield told
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for thread in telling:
-            thread.join()
 
 
 def _draw_workers(board: Board) -> Any:

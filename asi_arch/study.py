@@ -132,9 +132,10 @@ class Study:
             SetupError: the seed failed, so nothing could be compared with it.
         """
         watch, stop = watch or Silent(), stop or threading.Event()
+        hours = self.settings.hours or float("inf")
+        ids = self._next_ids(time.monotonic() + hours * 3600)
         self.prepare(watch, stop)
-        pursue = partial(self._pursue, watch=watch, stop=stop)
-        share(self._next_ids(), self.workers, pursue, stop, self.pool.close)
+        share(ids, self.workers, partial(self._pursue, watch=watch, stop=stop), stop, self.pool.close)
 
     def prepare(self, watch: Watch | None = None, stop: threading.Event | None = None) -> None:
         """Measure the seed's runs and every baseline that has not ended; at once when all have.
@@ -194,10 +195,8 @@ class Study:
         self.archive.release(id)
         return id
 
-    def _next_ids(self) -> Iterator[int]:
-        """Give the id of every candidate that this process is to bring to its end."""
-        hours = self.settings.hours
-        deadline = time.monotonic() + hours * 3600 if hours else float("inf")
+    def _next_ids(self, deadline: float) -> Iterator[int]:
+        """Give the id of every candidate that this process is to bring to its end, until a monotonic time."""
         while time.monotonic() < deadline:
             id = self.archive.adopt("candidate") or self.archive.claim("candidate", self.settings.experiments)
             if id is None:

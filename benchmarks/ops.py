@@ -2,14 +2,16 @@
 
     python benchmarks/ops.py [--lengths 256 1024] [--rounds 9]
 
-Every round runs every row once, so a change of the machine's load meets all rows alike. A row's ratio is its
-median over the rounds divided by attention's; the spread is the interquartile range of its ratio within rounds.
+Every round runs every row once, so a change of the machine's load meets all rows alike. A row's ratio is
+its median over the rounds divided by attention's; the spread is the interquartile range of the ratio within
+rounds.
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from rich.console import Console
@@ -21,7 +23,7 @@ from asi_arch import ops
 from asi_arch.ops.operators import INLINE
 
 BATCH, HEADS, SIZE = 8, 4, 32  # B, H, K = V
-ATTENTION = "causal softmax attention (torch SDPA)"
+ATTENTION = "causal attention (SDPA)"
 
 
 def step(run: Callable[..., Tensor], tensors: list[Tensor]) -> Callable[[], object]:
@@ -66,18 +68,17 @@ def rows(length: int) -> dict[str, Callable[[], object]]:
         "gated_delta_rule": "q k v head beta",
         "kda": "q k v channel beta",
     }
-    found = {
-        ATTENTION: step(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True), by_head)
-    }
+    attention = partial(F.scaled_dot_product_attention, is_causal=True)
+    found = {ATTENTION: step(attention, by_head)}
     for name, names in arguments.items():
         run = INLINE[f"asi_arch.{name}.default"]
         found[name] = step(lambda *t, run=run: run(*t)[0], pick(names))
-    found["gated_delta_rule, as one operator"] = step(
+    found["gated_delta_rule (operator)"] = step(
         lambda *t: ops.gated_delta_rule(*t)[0], pick("q k v head beta")
     )
     other = peer()
     if other is not None:
-        found["gated delta rule of transformers"] = step(other, pick("q k v head beta"))
+        found["gated_delta_rule (transformers)"] = step(other, pick("q k v head beta"))
     return found
 
 
@@ -94,11 +95,9 @@ def measure(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, li
 
 
 def table(length: int, seconds: dict[str, list[float]]) -> Table:
-    shown = Table(
-        title=f"T={length}, B={BATCH}, H={HEADS}, K=V={SIZE}, float32, forward and backward, 1 thread"
-    )
-    shown.add_column("row")
-    for column in ("median ms of CPU", "ratio to attention", "IQR of the ratio"):
+    shown = Table(title=f"T={length}, B={BATCH}, H={HEADS}, K=V={SIZE}, float32, forward and backward")
+    shown.add_column("row", no_wrap=True)
+    for column in ("median ms", "ratio", "IQR of the ratio"):
         shown.add_column(column, justify="right")
     base = seconds[ATTENTION]
     for name, own in seconds.items():
@@ -119,7 +118,7 @@ def main() -> None:
         console.print(table(length, measure(rows(length), options.rounds)))
     if peer() is None:
         console.print("transformers is not installed: its gated delta rule is absent from the tables")
-    console.print(f"torch {torch.__version__}")
+    console.print(f"torch {torch.__version__}, 1 thread")
 
 
 if __name__ == "__main__":

@@ -175,12 +175,12 @@ def test_a_finding_says_what_each_task_gained_and_lost_against_the_parent():
     view, seed, child, siblings = family()
     finding = explain(child, seed, siblings, view.seed_runs(), SPACE)
     assert finding.text.startswith(
-        "#20 child_20 changes output gate of #1. Against #1: text 2.7 bits/byte, better by"
+        "#20 child_20: #1 changed by output gate. Against #1: text 2.7 bits/byte, better by"
     )
     assert "recall 0.95 nats, worse by" in finding.text
     assert "FLOPs a token +50%" in finding.text
     assert "rank 1 of 3 siblings; the best of the others is #22" in finding.text
-    assert "Siblings with output gate average" in finding.text
+    assert "Siblings with 'output gate' average" in finding.text
     assert "weakest task is recall" in finding.text
     assert "against the seed" in finding.text
     assert "Against the seed:" not in finding.text  # the parent is the seed: said once
@@ -215,7 +215,7 @@ def test_a_failure_is_told_with_its_phase_and_a_cure():
     experiment = Experiment(id=9, kind="candidate", status="failed", proposal=proposal, failure=failure)
     finding = explain(experiment, study(0).experiments[0], (), (), SPACE)
     assert finding.text == (
-        "#9 leak changes token shift of #1. Failed in causality (check): y at 3 moved with x at 9. "
+        "#9 leak: #1 changed by token shift. Failed in causality (check): y at 3 moved with x at 9. "
         "To mend it: let position t read positions up to t only: check shifts, padding, masks, norms over T."
     )
     assert "causality" in finding.query

@@ -519,3 +519,27 @@ def test_records_go_through_json_and_back() -> None:
     ):
         assert from_json(type(record), to_json(record)) == record
     assert json.loads(to_json(finished(1)))["settings"] == {"seed": 3, "hours": 0.0, "space": "toy"}
+
+
+def test_the_queries_of_the_documentation_run(archive_of_two: Path) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "archive.md").read_text()
+    block = text.split("    sqlite3 study.db\n")[1].split("\nIn Python")[0]
+    queries = [query for query in block.split(";") if "SELECT" in query]
+    direct = sqlite3.connect(archive_of_two)
+    found = [direct.execute(query).fetchall() for query in queries]
+    direct.close()
+    assert len(found) == 5
+    leaders, failures, gains, hours, _ = found
+    assert leaders == [(1, "candidate", "lines", 0.5)]
+    assert failures == [("source", 1)]
+    assert [row[0] for row in gains] == [1]
+    assert hours == [(0.5,)]
+
+
+@pytest.fixture
+def archive_of_two(tmp_path: Path) -> Path:
+    archive = create_archive(tmp_path / "study.db", {})
+    archive.record(finished(claimed(archive), evidence=replace(EVIDENCE, cpu_seconds=1800.0)))
+    archive.record(failed(claimed(archive)))
+    archive.close()
+    return tmp_path / "study.db"

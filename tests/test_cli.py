@@ -33,7 +33,10 @@ MINE = (
 
 def asi_arch(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [*COMMAND, *map(str, words)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=SECONDS, check=False)
+    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +61,25 @@ def test_without_a_terminal_a_run_prints_plain_lines_then_the_table_and_where_th
     assert (home / "studies/default/report/progress.png").exists()
 
 
-def test_a_second_run_with_more_experiments_goes_on_with_the_study(home):
-    done = asi_arch("run", "--experiments", 7, cwd=home)
+def test_a_second_run_goes_on_with_the_study_and_measures_what_was_submitted(home, tmp_path):
+    mine = tmp_path / "cubic_wave.py"
+    mine.write_text(MINE)
+    done = asi_arch("submit", mine, "--motivation", "a cubic for the ends", cwd=home)
     assert done.returncode == 0, done.stderr
-    assert "7 of 7 candidates" in done.stdout
-    assert "1 candidates" not in done.stdout
-    assert sum(" started: " in line for line in done.stdout.splitlines()) <= 2
+    number = re.match(r"experiment (\d+);", done.stdout)
+    assert number is not None
+    again = asi_arch("submit", mine, "--motivation", "again", cwd=home)
+    assert again.returncode == 2
+    assert f"experiment {number[1]} already" in again.stderr
+
+    done = asi_arch("run", "--experiments", 8, cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert "8 of 8 candidates" in done.stdout
+    started = {line.split()[2] for line in done.stdout.splitlines() if " started: " in line}
+    assert started == {number[1], str(int(number[1]) + 1)}
+    shown = asi_arch("show", number[1], cwd=home).stdout
+    assert "cubic_wave\ncandidate, finished with fitness" in shown
+    assert "author person" in shown
 
 
 def test_a_study_keeps_its_space(home):
@@ -101,23 +117,6 @@ def test_showing_what_is_not_there_says_what_is(home):
     assert "no experiment 4711" in done.stderr
 
 
-def test_a_submitted_architecture_is_measured_by_the_next_run(home, tmp_path):
-    mine = tmp_path / "cubic_wave.py"
-    mine.write_text(MINE)
-    done = asi_arch("submit", mine, "--motivation", "a cubic for the ends", cwd=home)
-    assert done.returncode == 0, done.stderr
-    number = re.match(r"experiment (\d+);", done.stdout)
-    assert number is not None
-    assert asi_arch("run", cwd=home).returncode == 0
-    shown = asi_arch("show", number[1], cwd=home).stdout
-    assert "cubic_wave" in shown
-    assert "candidate, finished with fitness" in shown
-    assert "author person" in shown
-    again = asi_arch("submit", mine, "--motivation", "again", cwd=home)
-    assert again.returncode == 2
-    assert f"experiment {number[1]} already" in again.stderr
-
-
 def test_a_report_can_be_written_elsewhere(home, tmp_path):
     done = asi_arch("report", "--out", tmp_path / "elsewhere", cwd=home)
     assert done.stdout == f"report: {tmp_path / 'elsewhere' / 'report.md'}\n"
@@ -125,7 +124,7 @@ def test_a_report_can_be_written_elsewhere(home, tmp_path):
 
 
 def test_commands_on_a_study_that_is_not_there_say_so_in_one_line(tmp_path):
-    for words in (["best"], ["show", "1"], ["report"]):
+    for words in (["best"], ["report"]):
         done = asi_arch(*words, "--study", "nowhere", cwd=tmp_path)
         assert done.returncode == 2
         assert done.stderr == (

@@ -33,7 +33,7 @@ def test_a_report_has_a_page_and_every_figure_that_the_page_shows(tmp_path):
     assert "leads, not discoveries" in text
 
 
-@pytest.mark.parametrize("count", [0, 1, 3])
+@pytest.mark.parametrize("count", [0, 1])
 def test_a_report_of_a_study_that_has_hardly_begun_is_still_a_report(tmp_path, count):
     view = study(0)
     page = write_report(replace(view, experiments=view.experiments[:count]), tmp_path)

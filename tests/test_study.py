@@ -339,6 +339,7 @@ def test_an_error_of_ours_ends_the_run_and_leaves_the_study_whole(tmp_path: Path
 
 def test_time_that_is_over_ends_a_run(tmp_path: Path) -> None:
     study = toy_study(tmp_path, HerePool(0.02), experiments=100_000, hours=1 / 3600)
+    study.prepare()
     begin = time.monotonic()
     study.run()
     assert 0.9 < time.monotonic() - begin < 15

@@ -91,8 +91,10 @@ def test_a_bundle_trains_as_its_source_does_without_new_checks() -> None:
     assert not trained.checks
 
 
-def test_a_rule_that_diverges_fails_in_training_with_a_reason() -> None:
-    evidence = measured(rule('{"kind": "power", "degree": 1, "gain": 64}'))
+@pytest.mark.parametrize("steps", [60, 20_000])
+def test_a_rule_that_diverges_fails_in_training_with_a_reason(steps: int) -> None:
+    stage = replace(EXPLORE, steps=steps)
+    evidence = measured(rule('{"kind": "power", "degree": 1, "gain": 64}'), stage=stage)
     assert evidence.failure is not None
     assert (evidence.failure.phase, evidence.failure.kind) == ("train", "nan")
     assert "diverged by step" in evidence.failure.message

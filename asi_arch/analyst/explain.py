@@ -82,8 +82,8 @@ def _opening(experiment: Experiment, parent: Experiment | None, runs: int) -> st
     over = f" (mean of {runs} runs)" if runs > 1 else ""
     if parent is None:
         return f"#{experiment.id} {name}{over}."
-    moves = _listed(_words(m) for m in proposal.moves) if proposal and proposal.moves else "the code"
-    return f"#{experiment.id} {name}{over} changes {moves} of #{parent.id}."
+    moves = _listed(_words(m) for m in proposal.moves) if proposal and proposal.moves else "a new source"
+    return f"#{experiment.id} {name}{over}: #{parent.id} changed by {moves}."
 
 
 def _tasks(name: str, runs: Sequence[Evidence], reference: Sequence[Evidence], space: Space) -> str:
@@ -157,7 +157,7 @@ def _moves(moves: Sequence[str], others: Sequence[Scored]) -> list[str]:
         lacking = [value for s, value in others if s.proposal and move not in s.proposal.moves]
         if having and lacking:
             sentences.append(
-                f"Siblings with {_words(move)} average {mean(having):.3f} ({len(having)}), "
+                f"Siblings with '{_words(move)}' average {mean(having):.3f} ({len(having)}), "
                 f"without it {mean(lacking):.3f} ({len(lacking)})."
             )
     return sentences

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, fx
 
 from asi_arch.engineer.bundle import Bundle, Place
+from asi_arch.engineer.cost import Cost, measure
 from asi_arch.engineer.graph import DROPOUT, Graph, build, precision
 from asi_arch.engineer.initialise import replay
 from asi_arch.engineer.strict import refuse
 
+COST_BATCH = 2
 JITTER = (0.5, 0.1)  # of a parameter's root mean square, and at least
 
 
@@ -29,6 +31,7 @@ class Candidate:
         self.stage_places = tuple(stage_places)
         self.length = length
         self._modules: dict[tuple[int, torch.dtype], fx.GraphModule] = {}
+        self._costs: dict[int, Cost] = {}
         self._tensors: dict[tuple[Place, float, torch.dtype], dict[str, Tensor]] = {}
 
     @property
@@ -39,6 +42,13 @@ class Candidate:
     def graph(self, place: Place, mode: str, lengths: Sequence[int]) -> Graph:
         """Give the validated graph of the last of some pieces."""
         return self.bundle.graph(place, mode, lengths)
+
+    def cost(self, place: Place, length: int) -> Cost:
+        """Give what one eval call at T = `length` costs, for a batch of COST_BATCH."""
+        number = self.bundle.number(place, "eval", (length,))
+        if number not in self._costs:
+            self._costs[number] = measure(self.graph(place, "eval", (length,)), COST_BATCH)
+        return self._costs[number]
 
     def traced(self, lengths: Sequence[int], train: Sequence[int]) -> Iterator[tuple[Place, str, int]]:
         """Give each (place, mode, T): eval at `lengths` and train at `train`, and the stage's own graphs."""

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from asi_arch.engineer.bundle import Place
-from asi_arch.engineer.candidate import Candidate
-from asi_arch.engineer.cost import measure
+from asi_arch.engineer.candidate import COST_BATCH, Candidate
 from asi_arch.records import Verdict
 
 LENGTHS = (1, 2, 31, 32, 33, 64, 100, 256, 257, 512, 1024)  # odd, even, at and beside chunk borders
@@ -218,7 +217,7 @@ def cost(candidate: Candidate) -> Verdict:
     """Work and memory grow linearly with T: the part that grows with T squared is nearly nothing."""
     shown = ""
     for place in candidate.places:
-        costs = [measure(candidate.graph(place, "eval", (length,)), 1) for length in (256, 512, 1024)]
+        costs = [candidate.cost(place, length) for length in (256, 512, 1024)]
         for what, series in (
             ("FLOPs", [c.flops for c in costs]),
             ("bytes", [c.written_bytes for c in costs]),
@@ -250,16 +249,15 @@ def state(candidate: Candidate) -> Verdict:
     for place in candidate.places:
         seen: tuple[tuple[int, ...], ...] | None = None
         for length in (1, 64, 257, 1024):
-            graph = candidate.graph(place, "eval", (length,))
-            shapes = measure(graph, 2).shapes[1:]
+            shapes = candidate.cost(place, length).shapes[1:]
             if seen is not None and shapes != seen:
-                was, now = (sum(math.prod(s) for s in shape) // 2 for shape in (seen, shapes))
+                was, now = (sum(math.prod(s) for s in shape) // COST_BATCH for shape in (seen, shapes))
                 message = f"the state grows with T: {was} elements at T = 1, {now} at T = {length}"
                 return _verdict(
                     "state", False, f"{message}, layer {place.layer} (limit: the same at every T)"
                 )
             seen = shapes
-        size = sum(math.prod(s) for s in seen or ()) // 2
+        size = sum(math.prod(s) for s in seen or ()) // COST_BATCH
         limit = STATE_LIMIT * place.d_model
         if size > limit:
             message = f"the state has {size} elements (limit {limit}), layer {place.layer}"

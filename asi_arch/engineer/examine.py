@@ -20,6 +20,8 @@ from asi_arch.engineer.cost import measure
 from asi_arch.engineer.evaluate import evaluate, evaluation_inputs
 from asi_arch.engineer.sandbox import call
 from asi_arch.engineer.source import require_source
+from asi_arch.engineer.task import Split
+from asi_arch.engineer.tasks.text import fingerprint
 from asi_arch.engineer.train import Recipe, train
 from asi_arch.errors import CandidateError
 from asi_arch.records import Cost, Evidence, Failure, Job, Progress, Verdict, text_hash
@@ -27,6 +29,7 @@ from asi_arch.space import Space, load_space
 
 CHECK_WIDTH, CHECK_HEADS, CHECK_LAYERS = 64, 4, 8
 TRANSLATE_SECONDS = 100.0
+SPLITS: tuple[Split, ...] = ("train", "validation")
 FLOPS_LIMIT = 2.0  # of the seed's model
 SECONDS_LIMIT = 4.0  # of the seed's mixer, forward and backward at the stage's size
 TRAINED_ROWS = 32
@@ -47,6 +50,9 @@ def warm(argument: str) -> None:
     Called once in the server process, before it forks the first job.
     """
     torch.set_num_threads(1)
+    torch.optim.AdamW([nn.Parameter(torch.zeros(1))], fused=True).step()  # imports what training needs
+    for split in SPLITS:
+        fingerprint(split)  # reads the text
     _Server.wall, name = argument.split(" ")
     space = load_space(name)
     _Server.seeds[name] = _translate(space, space.baseline_source(space.seed))
@@ -168,6 +174,7 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "machine": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "device": "cpu",
+        "text": "/".join(map(fingerprint, SPLITS)),
     }
 
 

@@ -32,7 +32,7 @@ from asi_arch.errors import CandidateError
 from asi_arch.space import resolve
 
 MAX_REQUEST = 32 * 2**20
-TICK = 0.1  # seconds between two looks at a child's memory
+TICK = 0.25  # seconds between two looks at a child's memory
 PROGRESS, RESULT, FAILURE = b"P", b"R", b"F"
 Handler = Callable[[bytes, Callable[[bytes], None]], None]
 
@@ -279,10 +279,9 @@ def _run_child(handler: Handler, request: bytes, sender: Connection, limits: Lim
     try:
         handler(request, sender.send_bytes)
         code = 0
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-        raise
     finally:
+        if code:
+            sys.excepthook(*sys.exc_info())
         sys.stderr.flush()
         os._exit(code)
 

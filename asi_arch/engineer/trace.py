@@ -57,6 +57,7 @@ def trace(module: nn.Module, state: Any, length: int, width: int, both: bool = T
 
     Raises:
         CandidateError: phase `graph` (or `determinism` for randomness), with the line that caused it.
+        Exception: what torch makes of a program that it cannot trace; see `explained`.
     """
     graphs = []
     for batch in BATCHES if both else BATCHES[:1]:
@@ -87,12 +88,7 @@ def _trace_once(module: nn.Module, x: torch.Tensor, state: Any) -> dict[str, Any
         traced: fx.GraphModule = tracer(named, x, state)
         return traced
 
-    try:
-        traced = make()
-    except CandidateError:
-        raise
-    except Exception as error:
-        raise _explained(error) from error
+    traced = make()
     try:
         try:
             return _encode_graph(traced, named, x, state)
@@ -102,7 +98,8 @@ def _trace_once(module: nn.Module, x: torch.Tensor, state: Any) -> dict[str, Any
         raise error.located(make) from None
 
 
-def _explained(error: Exception) -> CandidateError:
+def explained(error: Exception) -> CandidateError:
+    """Give the candidate's fault behind whatever torch raised while it traced."""
     name, text = type(error).__name__, str(error).strip().split("\n")[0][:300]
     where = candidate_line(error)
     data_dependent = ("DataDependent", "GuardOnDataDependent")
@@ -140,10 +137,7 @@ class _NodeError(Exception):
 def _purify(module: nn.Module, x: torch.Tensor, state: Any) -> fx.GraphModule:
     """Functionalise a module that writes in place; refuse writes that outlive the call."""
     args = (x,) if state is None else (x, state)
-    try:
-        program = torch.export.export(module, args, strict=False).run_decompositions({})
-    except Exception as error:
-        raise _explained(error) from error
+    program = torch.export.export(module, args, strict=False).run_decompositions({})
     for spec in program.graph_signature.output_specs:
         if spec.kind.name != "USER_OUTPUT":
             raise CandidateError("graph", "mutable", f"{ADVICE['mutable']} ({spec.target})")

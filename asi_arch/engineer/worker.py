@@ -21,7 +21,7 @@ from torch.utils import _pytree as pytree
 
 from asi_arch.engineer.recorder import record_twice
 from asi_arch.engineer.sandbox import RESULT
-from asi_arch.engineer.trace import BATCHES, CANDIDATE_FILE, candidate_line, trace
+from asi_arch.engineer.trace import BATCHES, CANDIDATE_FILE, candidate_line, explained, trace
 from asi_arch.errors import CandidateError
 
 MAX_NODES = 4000
@@ -205,7 +205,12 @@ class _Pieces:
         if key not in self.traced:
             make = None if state is None else dict(zip(BATCHES, state, strict=True)).__getitem__
             structure = _shape_of(self._last(lengths)[1])
-            graph = trace(self.module, make, lengths[-1], self.width, both=not raw)
+            try:
+                graph = trace(self.module, make, lengths[-1], self.width, both=not raw)
+            except CandidateError:
+                raise
+            except Exception as error:
+                raise explained(error) from error
             if len(graph["nodes"]) > MAX_NODES:
                 message = f"{len(graph['nodes'])} operators at T = {lengths[-1]} (limit {MAX_NODES})"
                 raise CandidateError(

@@ -42,7 +42,7 @@ class _ShiftedSum(torch.autograd.Function):
     def forward(ctx: Any, padded: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(padded, weight)
         length = padded.shape[1] - weight.shape[1] + 1
-        first, *taps = weight.unbind(1)
+        first, *taps = _taps(weight)
         y = padded[:, :length] * first
         for i, tap in enumerate(taps, 1):
             y = torch.addcmul(y, padded[:, i : i + length], tap)
@@ -55,10 +55,15 @@ class _ShiftedSum(torch.autograd.Function):
         length, reach = grad.shape[1], weight.shape[1] - 1
         with without_autocast(grad):
             spread = F.pad(grad, (0, 0, reach, reach))
-            first, *taps = weight.unbind(1)
+            first, *taps = _taps(weight)
             grad_padded = spread[:, reach : reach + length + reach] * first
             for i, tap in enumerate(taps, 1):
                 shifted = spread[:, reach - i : 2 * reach - i + length]
                 grad_padded = torch.addcmul(grad_padded, shifted, tap)
             columns = [(padded[:, i : i + length] * grad).sum((0, 1)) for i in range(reach + 1)]
         return grad_padded, torch.stack(columns, 1)
+
+
+def _taps(weight: Tensor) -> tuple[Tensor, ...]:
+    """[C, W] -> W contiguous rows of C: products with strided ones take 3 times as long on a CPU."""
+    return weight.t().contiguous().unbind(0)

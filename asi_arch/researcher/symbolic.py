@@ -177,7 +177,7 @@ def _motivation(brief: Brief, note: str, steps: Sequence[Step]) -> str:
     record = track_record(brief.trials)
     paragraphs = [f"{_standing(brief.parent)} {note}".strip()]
     paragraphs += [_change(step, record) for step in steps]
-    expected = [f"{_words(s.move.name)}: {s.move.expect}" for s in steps if s.move.expect]
+    expected = [f"of {_words(s.move.name)}, {s.move.expect}" for s in steps if s.move.expect]
     if expected:
         paragraphs.append(f"To expect: {'; '.join(expected)}.")
     rests = [f"{c.id} ({c.title})" for c in _resting_on(brief, steps)]

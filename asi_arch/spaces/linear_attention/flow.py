@@ -26,6 +26,16 @@ class Flow:
         """Give the definition of `forward`, if there is one."""
         return self.methods.get("forward")
 
+    @property
+    def nodes(self) -> list[ast.AST]:
+        """Give all nodes of `forward`."""
+        return list(ast.walk(self.forward)) if self.forward else []
+
+    @property
+    def initial(self) -> list[ast.AST]:
+        """Give all nodes of `__init__`."""
+        return list(ast.walk(self.methods["__init__"])) if "__init__" in self.methods else []
+
     def reaches(self, expression: ast.expr, without: Collection[str] = ()) -> list[ast.AST]:
         """Give all nodes that an expression depends on, through variables and own methods.
 
@@ -71,8 +81,7 @@ def read_flow(tree: ast.Module) -> Flow:
     if not chosen:
         return flow
     flow.methods = {n.name: n for n in chosen[0].body if isinstance(n, ast.FunctionDef)}
-    if "__init__" in flow.methods:
-        _read_layers(flow, flow.methods["__init__"])
+    _read_layers(flow)
     if flow.forward is not None:
         arguments = flow.forward.args.args
         flow.input = arguments[1].arg if len(arguments) > 1 else "x"
@@ -85,8 +94,8 @@ def read_flow(tree: ast.Module) -> Flow:
     return flow
 
 
-def _read_layers(flow: Flow, init: ast.FunctionDef) -> None:
-    for node in ast.walk(init):
+def _read_layers(flow: Flow) -> None:
+    for node in flow.initial:
         if isinstance(node, ast.Assign) and own(node.targets[0]) and isinstance(node.value, ast.Call):
             flow.layers[own(node.targets[0])] = node.value
         elif isinstance(node, ast.Call) and called(node) == "register_buffer":

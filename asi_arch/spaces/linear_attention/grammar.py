@@ -13,7 +13,7 @@ from asi_arch.spaces.linear_attention.recognise import recognise
 from asi_arch.spaces.linear_attention.render import program, render
 from asi_arch.spaces.linear_attention.title import title
 
-CARRIED = re.compile(r"^Design: (\{.*\})$", re.MULTILINE)
+CARRIED = re.compile(r"^Design: (.*)$", re.MULTILINE)
 
 
 class LinearAttentionGrammar:

@@ -60,7 +60,7 @@ def recognise(source: str) -> tuple[Design, str]:
     except (SyntaxError, ValueError, RecursionError):
         return Design(), "it is not valid Python, so the delta rule stands in for all of it"
     flow = read_flow(tree)
-    found = calls(ast.walk(flow.forward), *RECURRENCES) if flow.forward else []
+    found = calls(flow.nodes, *RECURRENCES)
     ops = sorted(found, key=lambda call: (call.lineno, call.col_offset))
     into: dict[str, list[ast.AST]] = {c: _reaches(flow, ops, i, c) for i, c in enumerate("qkv")}
     mixer = Mixer(flow=flow, ops=ops[:2], into=into)
@@ -116,9 +116,7 @@ def _of_input(flow: Flow, layer: str) -> bool:
     """Tell whether a convolution is called on the mixer's input as it is."""
     if flow.made_by(layer) not in CONVOLUTIONS:
         return False
-    uses = [
-        c for c in ast.walk(flow.forward or ast.Module(body=[], type_ignores=[])) if isinstance(c, ast.Call)
-    ]
+    uses = [c for c in flow.nodes if isinstance(c, ast.Call)]
     given = [c.args[0] for c in uses if own(c.func) == layer and c.args]
     return any(isinstance(a, ast.Name) and a.id == flow.input for a in given)
 
@@ -136,7 +134,7 @@ def _nearest(values: Iterable[Any], wanted: float) -> Any:
 def _shifted(mixer: Mixer) -> str:
     """Give the letters of what is made from a shifted token; a layer of one letter speaks for itself."""
     flow = mixer.flow
-    uses = [c for c in ast.walk(flow.forward) if isinstance(c, ast.Call)] if flow.forward else []
+    uses = [c for c in flow.nodes if isinstance(c, ast.Call)]
     shifting = {own(c.func) for c in uses if own(c.func) and calls(flow.reaches(c), "token_shift")}
     letters = ""
     for letter, nodes in mixer.into.items():
@@ -188,8 +186,7 @@ def _activated(flow: Flow, nodes: Iterable[ast.AST]) -> bool:
 
 def _sized(flow: Flow, word: str, operator: type[ast.operator]) -> bool:
     """Tell whether `__init__` gives a variable named with `word` half or twice a size."""
-    init = flow.methods.get("__init__")
-    for node in ast.walk(init) if init else ():
+    for node in flow.initial:
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=ast.BinOp() as value) if word in name:
                 operands = (value.left, value.right)
@@ -200,8 +197,7 @@ def _sized(flow: Flow, word: str, operator: type[ast.operator]) -> bool:
 
 def _halves_width(flow: Flow) -> bool:
     """Tell whether `__init__` holds `d_model // 2`."""
-    init = flow.methods.get("__init__")
-    for node in ast.walk(init) if init else ():
+    for node in flow.initial:
         match node:
             case ast.BinOp(op=ast.FloorDiv(), left=ast.Name(id="d_model"), right=ast.Constant(value=2)):
                 return True
@@ -221,7 +217,7 @@ def _values(mixer: Mixer) -> Values:
     residual = "none"
     if any(_mixes(value) for value in flow.assigned.get("v", [])):
         residual = "raw"
-    elif any(_skips(flow, n) for n in ast.walk(flow.forward or ast.Module(body=[], type_ignores=[]))):
+    elif any(_skips(flow, n) for n in flow.nodes):
         residual = "skip"
     twice = _sized(flow, "value", ast.Mult)
     for name in ("out", "o_proj", "out_proj"):
@@ -340,8 +336,7 @@ def _rank(flow: Flow, layer: str) -> float | None:
 
 def _scale(flow: Flow, place: int) -> str:
     """Give the time scales of the start: as this grammar writes them, or Mamba-2's 0.001 to 0.1."""
-    init = flow.methods.get("__init__")
-    nodes = list(ast.walk(init)) if init else []
+    nodes = flow.initial
     lines = sorted(calls(nodes, "linspace"), key=lambda call: call.lineno)
     written = [tuple(flow.number(a) for a in call.args[:2]) for call in lines]
     known = {tuple(float(t.bit_length() - 1) for t in pair): name for name, pair in TIME_SCALES.items()}
@@ -355,9 +350,7 @@ def _scale(flow: Flow, place: int) -> str:
 def _paths(mixer: Mixer) -> tuple[Any, Any, bool]:
     """Give the local convolution's kernel, the window and whether values are a path of their own."""
     flow = mixer.flow
-    if flow.forward is None:
-        return 0, 0, False
-    nodes = list(ast.walk(flow.forward))
+    nodes = flow.nodes
     inside = {name for reached in mixer.into.values() for name in owned(reached)}
     used = [n for n in owned(nodes) if flow.made_by(n) in CONVOLUTIONS and n not in inside]
     local = _nearest([c for c in choices(Design, "local") if c], _kernel(flow, used[0])) if used else 0
@@ -389,7 +382,7 @@ def _output(mixer: Mixer) -> Output:
     flow = mixer.flow
     inside = {name for reached in mixer.into.values() for name in owned(reached)}
     norms = [n for n in flow.layers if flow.made_by(n) in NORMS and n not in inside]
-    nodes = list(ast.walk(flow.forward)) if flow.forward else []
+    nodes = flow.nodes
     norm = "none"
     if norms:
         match flow.layers[norms[0]]:

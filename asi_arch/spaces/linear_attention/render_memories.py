@@ -110,9 +110,10 @@ def _decay_lines(decay: Decay, as_step: bool, suffix: str, source: str) -> list[
     gate, bias = f"self.decay{suffix}({source})", f"self.decay_bias{suffix}"
     if decay.form == "softplus":
         rate = f"self.log_rate{suffix}.exp()" + (".unsqueeze(-1)" if channel else "")
-        name = "dt" if as_step else "speed"
-        return [f"{name}{suffix} = F.softplus({gate} + {bias}){heads}  {shape}",
-                f"g{suffix} = -{rate} * {name}{suffix}"]  # fmt: skip
+        step = f"{'dt' if as_step else 'speed'}{suffix}"
+        lines = [f"{step} = F.softplus({gate} + {bias})  {'' if channel else shape}".rstrip()]
+        lines += [f"{step} = {step}{heads}  {shape}"] if channel else []
+        return [*lines, f"g{suffix} = -{rate} * {step}"]
     z = f"{gate} + {bias}"
     value = {
         "logsigmoid": f"F.logsigmoid({z}) / 16",

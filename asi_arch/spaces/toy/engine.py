@@ -110,7 +110,8 @@ class _Run:
             gradient = [_dot(row, weights) - s for row, s in zip(hessian, slope, strict=True)]
             weights = [w - rate * g for w, g in zip(weights, gradient, strict=True)]
             if step % every == 0 or step == stage.steps:
-                loss = _mean([(_dot(r, weights) - y) ** 2 for r, y in zip(rows, targets, strict=True)])
+                errors = [_dot(row, weights) - y for row, y in zip(rows, targets, strict=True)]
+                loss = _dot(errors, errors) / POINTS  # a power would raise where this gives inf
                 if not loss < 1e6:
                     raise CandidateError("train", "nan", f"the loss diverged by step {step}; lower the gains")
                 self.curve.append((step, loss))
