@@ -42,8 +42,8 @@ class Settings:
     fitness: str = _setting("gain", "formula: gain (default), or paper (arXiv:2507.18074, eq. 2)")
     steps: int = _setting(0, "training steps instead of the stage's own; 0: the stage's")
     learning_rate: float = _setting(0.0, "peak learning rate instead of the stage's own; 0: the stage's")
-    check_seconds: float = _setting(180.0, "time limit of one candidate's checks")
-    train_seconds: float = _setting(1800.0, "time limit of one training run")
+    check_seconds: float = _setting(900.0, "time limit of one candidate's checks")
+    train_seconds: float = _setting(3600.0, "time limit of one training run")
 
 
 def keys() -> dict[str, str]:

@@ -17,7 +17,7 @@ from asi_arch.engineer.pool import environment
 from asi_arch.engineer.sandbox import Limits, Server
 from asi_arch.errors import CandidateError
 
-LIMITS = Limits(memory_bytes=200 * 2**20, processes=2, reply_bytes=10_000, file_bytes=100)
+LIMITS = Limits(memory_bytes=200 * 2**20, processes=2, reply_bytes=10_000, file_bytes=100, cpu_seconds=2)
 HANDLERS = """
     import os, subprocess, sys, time, json
     R, P = b"R", b"P"
@@ -27,6 +27,8 @@ HANDLERS = """
         seen = [dict(os.environ), open("/proc/self/environ").read()]
         send(R + json.dumps(seen).encode())
     def sleep(request, send): time.sleep(60)
+    def spin(request, send):
+        while True: pass
     def crash(request, send): os._exit(3)
     def signal(request, send): os.kill(os.getpid(), 11)
     def raises(request, send): raise ValueError("ours")
@@ -105,6 +107,7 @@ def test_no_variable_of_ours_reaches_a_candidate(tmp_path: Path, monkeypatch: py
     ("handler", "kind"),
     [
         ("sleep", "timeout"),
+        ("spin", "timeout"),
         ("crash", "crash"),
         ("signal", "crash"),
         ("raises", "crash"),

@@ -13,7 +13,9 @@ from asi_arch.records import Evidence, Failure, Job, Progress, from_json, text_h
 from asi_arch.space import Space, load_space, resolve
 
 GIB = 2**30
-WALL_LIMITS = Limits(memory_bytes=3 * GIB, processes=1, reply_bytes=8 * 2**20, file_bytes=0, open_files=64)
+WALL_LIMITS = Limits(
+    memory_bytes=3 * GIB, processes=1, reply_bytes=8 * 2**20, file_bytes=0, open_files=64, cpu_seconds=100
+)
 JOB_LIMITS = Limits(memory_bytes=8 * GIB, processes=8, reply_bytes=64 * 2**20, file_bytes=GIB, silent=False)
 PHASES = {"translate": "graph", "check": "checks"}
 
@@ -30,7 +32,7 @@ class LocalPool:
     """
 
     def __init__(
-        self, space: Space, workers: int, check_seconds: float = 180.0, train_seconds: float = 1800.0
+        self, space: Space, workers: int, check_seconds: float = 900.0, train_seconds: float = 3600.0
     ) -> None:
         self._space = space
         self._slots = threading.Semaphore(workers)

@@ -41,7 +41,8 @@ Handler = Callable[[bytes, Callable[[bytes], None]], None]
 class Limits:
     """What one child may use.
 
-    memory_bytes: resident, of its whole group. reply_bytes: in all. silent: its words on stderr are
+    memory_bytes: resident, of its whole group. cpu_seconds: of processor time, which a busy machine
+    does not use up, as it does the seconds of a request; 0: no limit. reply_bytes: in all. silent: its words on stderr are
     dropped, as a candidate's must be; a child of our own keeps them.
     """
 
@@ -50,6 +51,7 @@ class Limits:
     reply_bytes: int
     file_bytes: int
     open_files: int = 256
+    cpu_seconds: int = 0
     silent: bool = True
 
 
@@ -230,6 +232,8 @@ def _watch(
 def _epitaph(pid: int, limits: Limits) -> tuple[str, str]:
     _, status = os.waitpid(pid, 0)
     if os.WIFSIGNALED(status):
+        if os.WTERMSIG(status) == signal.SIGXCPU:
+            return "timeout", f"more than {limits.cpu_seconds} s of processor time"
         name = signal.Signals(os.WTERMSIG(status)).name
         return "crash", f"the process was ended by {name}"
     return "crash", f"the process ended with code {os.waitstatus_to_exitcode(status)} and no answer"
@@ -273,6 +277,8 @@ def _run_child(handler: Handler, request: bytes, sender: Connection, limits: Lim
         _, hard = resource.getrlimit(kind)
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (value, value))
+    if limits.cpu_seconds:
+        resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 5))
     space = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (space + 2 * limits.memory_bytes,) * 2)
     code = 1

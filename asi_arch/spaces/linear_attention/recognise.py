@@ -12,30 +12,25 @@ from typing import Any
 
 from asi_arch.spaces.linear_attention.changes import fitted
 from asi_arch.spaces.linear_attention.design import (
-    TIME_SCALES,
-    Decay,
     Design,
     Fusion,
     Keys,
-    Memory,
     Output,
     Values,
     choices,
     tidy,
 )
 from asi_arch.spaces.linear_attention.flow import Flow, argument, called, calls, own, owned, read_flow
+from asi_arch.spaces.linear_attention.recognise_memory import (
+    CONVOLUTIONS,
+    MAPS,
+    RECURRENCES,
+    doubles,
+    nearest,
+    of_input,
+    recognise_memory,
+)
 
-RECURRENCES = {
-    "linear_attention": ("additive", None),
-    "retention": ("additive", "fixed"),
-    "simple_gla": ("additive", "scalar"),
-    "gla": ("additive", "channel"),
-    "delta_rule": ("delta", None),
-    "gated_delta_rule": ("delta", "scalar"),
-    "kda": ("delta", "channel"),
-}
-CONVOLUTIONS = ("ShortConvolution", "Conv1d")
-MAPS = ("Linear", "Sequential", *CONVOLUTIONS)
 NORMS = ("RMSNorm", "GatedRMSNorm", "LayerNorm", "GroupNorm")
 UNDERSTOOD = {*MAPS, *NORMS, "Parameter", "Identity", "SiLU", "Dropout"}
 
@@ -87,7 +82,7 @@ def _design(mixer: Mixer) -> Design:
         shifted=_shifted(mixer),
         keys=_keys(mixer),
         values=_values(mixer),
-        memories=tuple(_memory(mixer, op, i) for i, op in enumerate(mixer.ops)),
+        memories=tuple(recognise_memory(mixer.flow, op, i) for i, op in enumerate(mixer.ops)),
         local=local,
         window=window,
         identity=identity,
@@ -103,32 +98,19 @@ def _convolutions(mixer: Mixer) -> tuple[Any, Any, bool]:
         for name in dict.fromkeys(owned(nodes)):
             if mixer.flow.made_by(name) not in CONVOLUTIONS:
                 continue
-            if _of_input(mixer.flow, name):
+            if of_input(mixer.flow, name):
                 canon = True
             else:
                 kernels.append(_kernel(mixer.flow, name))
                 letters += letter
     letters = "".join(c for c in "qkv" if c in letters)
-    return _nearest(choices(Design, "kernel"), kernels[0] if kernels else 4), letters, canon
-
-
-def _of_input(flow: Flow, layer: str) -> bool:
-    """Tell whether a convolution is called on the mixer's input as it is."""
-    if flow.made_by(layer) not in CONVOLUTIONS:
-        return False
-    uses = [c for c in flow.nodes if isinstance(c, ast.Call)]
-    given = [c.args[0] for c in uses if own(c.func) == layer and c.args]
-    return any(isinstance(a, ast.Name) and a.id == flow.input for a in given)
+    return nearest(choices(Design, "kernel"), kernels[0] if kernels else 4), letters, canon
 
 
 def _kernel(flow: Flow, layer: str) -> float:
     made = flow.layers[layer]
     place = 2 if flow.made_by(layer) == "Conv1d" else 1
     return flow.number(argument(made, place, "kernel_size")) or 4
-
-
-def _nearest(values: Iterable[Any], wanted: float) -> Any:
-    return min(values, key=lambda value: abs(value - wanted))
 
 
 def _shifted(mixer: Mixer) -> str:
@@ -179,7 +161,7 @@ def _keys(mixer: Mixer) -> Keys:
 
 def _activated(flow: Flow, nodes: Iterable[ast.AST]) -> bool:
     """Tell whether a convolution among nodes applies SiLU; `ShortConvolution` does unless told not to."""
-    names = [n for n in owned(nodes) if flow.made_by(n) == "ShortConvolution" and not _of_input(flow, n)]
+    names = [n for n in owned(nodes) if flow.made_by(n) == "ShortConvolution" and not of_input(flow, n)]
     given = [argument(flow.layers[n], 2, "activation") for n in names]
     return any(a is None or (isinstance(a, ast.Constant) and a.value == "silu") for a in given)
 
@@ -248,114 +230,15 @@ def _skips(flow: Flow, node: ast.AST) -> bool:
     return False
 
 
-def _memory(mixer: Mixer, op: ast.Call, place: int) -> Memory:
-    update, kind = RECURRENCES[called(op)]
-    flow = mixer.flow
-    given = argument(op, 3, "g") if kind else None
-    nodes = flow.reaches(given) if given is not None else []
-    decay = _decay(flow, kind, nodes, place) if kind else None
-    steps = 1
-    for call in calls(flow.reaches(op.args[0]) if op.args else [], "repeat_interleave"):
-        steps = int(_nearest((1, 2, 3), flow.number(argument(call, 0, "repeats")) or 1))
-    values = flow.reaches(op.args[2]) if len(op.args) > 2 else []
-    return Memory(
-        update=update,  # type: ignore[arg-type]
-        steps=steps if place == 0 else 1,  # type: ignore[arg-type]
-        decay=decay,
-        write=_write(flow, op, update, kind is not None),  # type: ignore[arg-type]
-        normalised=update == "additive" and any(_ones(flow, call) for call in calls(values, "pad")),
-    )
-
-
-def _ones(flow: Flow, pad: ast.Call) -> bool:
-    return flow.number(argument(pad, 3, "value")) == 1.0
-
-
-def _write(flow: Flow, op: ast.Call, update: str, decays: bool) -> str:
-    values = _factor(flow, op.args[2] if len(op.args) > 2 else None)
-    if update == "delta":
-        beta = argument(op, 4 if decays else 3, "beta")
-        nodes = flow.reaches(beta) if beta is not None else []
-        if not calls(nodes, "sigmoid"):
-            return "full"
-        if calls(values, "sigmoid"):
-            return "apart"
-        return "double" if any(_doubles(flow, n) for n in nodes) else "sigmoid"
-    keys = flow.reaches(op.args[1]) if len(op.args) > 1 else []
-    if calls(keys, "expm1"):
-        return "tied"
-    if calls(values, "softplus"):
-        return "step"
-    return "sigmoid" if calls(values, "sigmoid") else "full"
-
-
-def _factor(flow: Flow, value: ast.expr | None) -> list[ast.AST]:
-    """Give what flows into the factor that is applied to the values on their way into an op."""
-    match value:
-        case ast.BinOp(op=ast.Mult(), right=right):
-            return flow.reaches(right)
-    return []
-
-
-def _doubles(flow: Flow, node: ast.AST) -> bool:
-    match node:
-        case ast.BinOp(op=ast.Mult(), left=left, right=right):
-            two = 2.0 in (flow.number(left), flow.number(right))
-            return two and bool(calls(ast.walk(node), "sigmoid"))
-    return False
-
-
-def _decay(flow: Flow, kind: str, nodes: list[ast.AST], place: int) -> Decay:
-    layers = [n for n in owned(nodes) if flow.made_by(n) in MAPS and not _of_input(flow, n)]
-    if not layers and kind in ("fixed", "scalar"):
-        learned = any(flow.made_by(n) == "Parameter" for n in owned(nodes))
-        kind = "learned" if learned else "fixed"
-    form = "softplus"
-    if calls(nodes, "logsigmoid"):
-        form = "logsigmoid"
-    elif calls(nodes, "sigmoid"):
-        numbers = {flow.number(n) for n in nodes}
-        mild = any(n is not None and 0.5 < abs(n) < 0.7 for n in numbers)
-        form = "recurrent" if calls(nodes, "softplus") else "mild" if mild else "bounded"
-    ranks = [r for r in (_rank(flow, n) for n in layers) if r]
-    return Decay(
-        kind=kind,  # type: ignore[arg-type]
-        form=form,  # type: ignore[arg-type]
-        scale=_scale(flow, place),  # type: ignore[arg-type]
-        rank=_nearest(choices(Decay, "rank"), ranks[0] if ranks else 16),
-    )
-
-
-def _rank(flow: Flow, layer: str) -> float | None:
-    """Give the width of a two-layer projection's bottleneck, if it is a number."""
-    match flow.layers[layer]:
-        case ast.Call(args=[ast.Call(args=[_, width, *_]), ast.Call(), *_]):
-            return flow.number(width)
-    return None
-
-
-def _scale(flow: Flow, place: int) -> str:
-    """Give the time scales of the start: as this grammar writes them, or Mamba-2's 0.001 to 0.1."""
-    nodes = flow.initial
-    lines = sorted(calls(nodes, "linspace"), key=lambda call: call.lineno)
-    written = [tuple(flow.number(a) for a in call.args[:2]) for call in lines]
-    known = {tuple(float(t.bit_length() - 1) for t in pair): name for name, pair in TIME_SCALES.items()}
-    scales = [known[pair] for pair in written if pair in known]  # type: ignore[index]
-    if scales:
-        return scales[min(place, len(scales) - 1)]
-    numbers = {flow.number(n) for n in nodes}
-    return "wide" if {0.001, 0.1} <= numbers else "medium"
-
-
 def _paths(mixer: Mixer) -> tuple[Any, Any, bool]:
     """Give the local convolution's kernel, the window and whether values are a path of their own."""
     flow = mixer.flow
     nodes = flow.nodes
     inside = {name for reached in mixer.into.values() for name in owned(reached)}
     used = [n for n in owned(nodes) if flow.made_by(n) in CONVOLUTIONS and n not in inside]
-    local = _nearest([c for c in choices(Design, "local") if c], _kernel(flow, used[0])) if used else 0
+    local = nearest([c for c in choices(Design, "local") if c], _kernel(flow, used[0])) if used else 0
     windows = [flow.number(argument(c, 3, "window")) or 16 for c in calls(nodes, "sliding_window_attention")]
-    window = _nearest([c for c in choices(Design, "window") if c], windows[0]) if windows else 0
+    window = nearest([c for c in choices(Design, "window") if c], windows[0]) if windows else 0
     return local, window, any(_passes_values(n) for n in nodes)
 
 
@@ -407,7 +290,7 @@ def _output_gate(flow: Flow, nodes: list[ast.AST]) -> tuple[str, str]:
             activation = argument(call, 2, "activation")
             silu = activation is None or getattr(activation, "value", "silu") == "silu"
             return ("silu" if silu else "sigmoid"), gates[0]
-    doubled = [n for n in nodes if isinstance(n, ast.expr) and _doubles(flow, n)]
+    doubled = [n for n in nodes if isinstance(n, ast.expr) and doubles(flow, n)]
     if any(gates[0] in owned(flow.reaches(n)) for n in doubled):
         return "double", gates[0]
     for call in calls(nodes, "silu", "sigmoid"):
