@@ -16,6 +16,7 @@ from asi_arch.report.view import View, by_fitness, fitness_of, name_of
 
 NEWS = 6  # lines of the latest findings
 BAR = 24  # characters of a progress bar
+ENDED = ("finished", "failed")
 SHOWN = 3  # candidates, and as many baselines, on the board
 
 
@@ -64,7 +65,7 @@ class Board:
     def count(self, experiment: Experiment) -> None:
         """Take an ended experiment into the totals."""
         self.known[experiment.id] = experiment
-        if experiment.kind == "candidate" and experiment.status in ("finished", "failed"):
+        if experiment.kind == "candidate" and experiment.status in ENDED:
             self.ended += 1
             self.ended_here += 1
         if experiment.fitness is None:
@@ -91,7 +92,10 @@ class Board:
 
     def headline(self) -> str:
         """Give counts, pace and time left in one line."""
-        parts = [f"{self.ended} of {self.view.settings.experiments} candidates"]
+        baselines = [e for e in self.known.values() if e.kind != "candidate"]
+        measured = sum(e.status in ENDED for e in baselines)
+        parts = [f"{measured} of {len(baselines)} baselines"] if measured < len(baselines) else []
+        parts.append(f"{self.ended} of {self.view.settings.experiments} candidates")
         pace, left = self.per_hour(), self.seconds_left()
         if pace:
             parts.append(f"{pace:.0f} an hour")

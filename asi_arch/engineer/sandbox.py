@@ -42,8 +42,8 @@ class Limits:
     """What one child may use.
 
     memory_bytes: resident, of its whole group. cpu_seconds: of processor time, which a busy machine
-    does not use up, as it does the seconds of a request; 0: no limit. reply_bytes: in all. silent: its words on stderr are
-    dropped, as a candidate's must be; a child of our own keeps them.
+    does not use up as it does a request's seconds; 0: no limit. reply_bytes: in all. silent: its words
+    on stderr are dropped, as a candidate's must be; a child of our own keeps them.
     """
 
     memory_bytes: int
