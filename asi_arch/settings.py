@@ -28,12 +28,8 @@ class Settings:
 
     pool_size: int = _setting(50, "candidate pool: this many of the best (the paper's 50)")
     parent_ranks: int = _setting(10, "parents come from ranks 1 to this (the paper's 10)")
-    num_references: int = _setting(
-        4, "references in a brief, from the next ranks (the paper's 4)"
-    )
-    cold_start: int = _setting(
-        4, "candidates from the seed before the pool opens (the paper's 200)"
-    )
+    num_references: int = _setting(4, "references in a brief, from the next ranks (the paper's 4)")
+    cold_start: int = _setting(4, "candidates from the seed before the pool opens (the paper's 200)")
     pool_batch: int = _setting(4, "new results between two updates of the pool (the paper's 50)")
     num_cognitions: int = _setting(4, "cognitions in a brief")
     num_findings: int = _setting(8, "findings in a brief")

@@ -197,7 +197,7 @@ def _standing(parent: Experiment) -> str:
     if not fitness.gains:
         return f"{opening}."
     order = sorted(fitness.gains, key=lambda n: (fitness.terms.get(n, fitness.gains[n]), n))
-    gains = ", ".join(f"{_words(n)} {fitness.gains[n]:+.3g}" for n in order)
+    gains = ", ".join(f"{_words(n)} {round(fitness.gains[n], 6) + 0.0:+.3g}" for n in order)
     weakest = f", so {_words(order[0])} is the place to gain" if len(order) > 1 else ""
     return f"{opening}; its gains over the seed, weakest first: {gains}{weakest}."
 
