@@ -143,6 +143,7 @@ def _noun(kind: type) -> str:
     return {int: "a whole number", float: "a number", str: "text"}[kind]
 
 
+MAX_WORKERS = 1024  # threads that wait, each for a child process
 _AT_LEAST_ONE = ("seed_runs", "pool_size", "parent_ranks", "pool_batch", "novelty_attempts")
 
 
@@ -154,5 +155,7 @@ def _check_ranges(settings: Settings) -> None:
         low = 1 if f.name in _AT_LEAST_ONE else 0
         if not low <= value < float("inf"):
             raise SetupError(f"setting {f.name!r} must be {low} or more, not {value}")
+    if settings.workers > MAX_WORKERS:
+        raise SetupError(f"setting 'workers' must be {MAX_WORKERS} or less, not {settings.workers}")
     if settings.fitness not in ("gain", "paper"):
         raise SetupError(f"setting 'fitness' must be 'gain' or 'paper', not {settings.fitness!r}")
