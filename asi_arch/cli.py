@@ -267,6 +267,10 @@ def main() -> None:
     except SetupError as error:
         typer.echo(f"asi-arch: {error}", err=True)
         sys.exit(2)
+    except OSError as error:
+        place = f" {error.filename}" if error.filename else ""
+        typer.echo(f"asi-arch: cannot use{place}: {error.strerror or error}", err=True)
+        sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("stopped at once; what had ended is kept", err=True)
         sys.exit(130)

@@ -144,7 +144,15 @@ def _noun(kind: type) -> str:
 
 
 MAX_WORKERS = 1024  # threads that wait, each for a child process
-_AT_LEAST_ONE = ("seed_runs", "pool_size", "parent_ranks", "pool_batch", "novelty_attempts")
+_AT_LEAST_ONE = (
+    "check_seconds",
+    "train_seconds",
+    "seed_runs",
+    "pool_size",
+    "parent_ranks",
+    "pool_batch",
+    "novelty_attempts",
+)
 
 
 def _check_ranges(settings: Settings) -> None:
@@ -153,8 +161,8 @@ def _check_ranges(settings: Settings) -> None:
         if isinstance(value, str):
             continue
         low = 1 if f.name in _AT_LEAST_ONE else 0
-        if not low <= value < float("inf"):
-            raise SetupError(f"setting {f.name!r} must be {low} or more, not {value}")
+        if not low <= value < 2**63:
+            raise SetupError(f"setting {f.name!r} must be {low} or more and below 2^63, not {value}")
     if settings.workers > MAX_WORKERS:
         raise SetupError(f"setting 'workers' must be {MAX_WORKERS} or less, not {settings.workers}")
     if settings.fitness not in ("gain", "paper"):

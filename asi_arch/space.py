@@ -81,6 +81,8 @@ def load_space(name: str) -> Space:
     Raises:
         SetupError: no such space, or its module holds no `SPACE`.
     """
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise SetupError(f"no space {name!r}; a space is a word such as 'toy', or a dotted module")
     module = name if "." in name else f"asi_arch.spaces.{name}.space"
     try:
         found = importlib.import_module(module)

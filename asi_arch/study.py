@@ -14,6 +14,7 @@ from asi_arch.archive.candidates import choose
 from asi_arch.archive.folder import change_settings, create_folder, has_study, open_folder
 from asi_arch.cognition.base import CognitionBase
 from asi_arch.engineer.pool import LocalPool
+from asi_arch.engineer.source import check_source
 from asi_arch.errors import SetupError
 from asi_arch.loop.baselines import OPEN, Baselines, baseline_entries
 from asi_arch.loop.bench import DUPLICATE, Bench, stage_of
@@ -183,8 +184,14 @@ class Study:
             The id of its experiment.
 
         Raises:
-            SetupError: the program is in the study already.
+            SetupError: the program is in the study already, is empty or breaks the rules on sources, or
+                there is no motivation.
         """
+        if not source.strip() or not motivation.strip():
+            raise SetupError(f"{name}: a source and a motivation are needed; nothing was submitted")
+        verdict = check_source(source)
+        if self.space.hostile and not verdict.passed:
+            raise SetupError(f"{name}: {verdict.message}; nothing was submitted")
         known = _sources(self.archive.experiments()).get(source_hash(source))
         if known is not None:
             raise SetupError(f"this program is experiment {known} already; see `asi-arch show {known}`")

@@ -42,11 +42,11 @@ def read_sources(files: Sequence[str]) -> list[tuple[str, str]]:
     sources = []
     for file in files:
         try:
-            sources.append((file, Path(file).read_text(encoding="utf-8")))
+            sources.append((file, Path(file).read_text(encoding="utf-8-sig")))
         except OSError as error:
-            raise SetupError(f"cannot read {file}: {error.strerror}; nothing was checked") from None
+            raise SetupError(f"cannot read {file}: {error.strerror}; nothing was done") from None
         except UnicodeDecodeError:
-            raise SetupError(f"cannot read {file}: not UTF-8 text; nothing was checked") from None
+            raise SetupError(f"cannot read {file}: not UTF-8 text; nothing was done") from None
     return sources
 
 

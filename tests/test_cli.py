@@ -166,7 +166,7 @@ def test_check_ends_with_2_and_checks_nothing_when_a_file_cannot_be_read(tmp_pat
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith(f"asi-arch: cannot read {bad}: ")
-    assert done.stderr.endswith("; nothing was checked\n")
+    assert done.stderr.endswith("; nothing was done\n")
 
 
 def test_a_failure_that_no_check_stands_for_becomes_a_verdict():

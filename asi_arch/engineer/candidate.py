@@ -20,16 +20,17 @@ class Candidate:
     """Graphs of one candidate at the checks' size and at the stage's size.
 
     places: the layers whose graphs differ, each once. stage_places: those that are trained.
-    length: the stage's T. Values are cached: built graphs, replayed tensors.
+    lengths: the stage's T, then every T of the checks in eval mode. Cached: built graphs,
+    replayed tensors, costs.
     """
 
     def __init__(
-        self, bundle: Bundle, places: Sequence[Place], stage_places: Sequence[Place], length: int
+        self, bundle: Bundle, places: Sequence[Place], stage_places: Sequence[Place], lengths: Sequence[int]
     ) -> None:
         self.bundle = bundle
         self.places = tuple(places)
         self.stage_places = tuple(stage_places)
-        self.length = length
+        self.length, *self.lengths = lengths
         self._modules: dict[tuple[int, torch.dtype], fx.GraphModule] = {}
         self._costs: dict[int, Cost] = {}
         self._tensors: dict[tuple[Place, float, torch.dtype], dict[str, Tensor]] = {}
@@ -51,9 +52,9 @@ class Candidate:
         return self._costs[number]
 
     def traced(self, lengths: Sequence[int], train: Sequence[int]) -> Iterator[tuple[Place, str, int]]:
-        """Give each (place, mode, T): eval at `lengths` and train at `train`, and the stage's own graphs."""
+        """Give each (place, mode, T): eval at `lengths` (all, if none), train at `train`, and the stage's."""
         for place in self.places:
-            yield from ((place, "eval", length) for length in lengths)
+            yield from ((place, "eval", length) for length in lengths or self.lengths)
             yield from ((place, "train", length) for length in train)
         for place in self.stage_places:
             yield from ((place, mode, self.length) for mode in ("eval", "train"))

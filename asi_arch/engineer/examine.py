@@ -34,6 +34,7 @@ FLOPS_LIMIT = 2.0  # of the seed's model
 SECONDS_LIMIT = 4.0  # of the seed's mixer, forward and backward at the stage's size
 TRAINED_ROWS = 32
 GRAPH_ERRORS = (RuntimeError, IndexError, ValueError, TypeError)  # what a validated graph may still raise
+BUFFER_LIMIT = 4096  # numbers of a mixer that are no parameters, and so are not counted as such
 Report = Callable[[Progress], None]
 
 
@@ -196,11 +197,11 @@ def _translate(space: Space, source: str) -> Candidate:
         CandidateError: whatever is wrong with the source or its graphs.
     """
     recipe: Recipe = import_module(space.model).RECIPE
-    layers = list(range(CHECK_LAYERS))
+    layers, lengths = list(range(CHECK_LAYERS)), checks.lengths_of(source)
     bundle = _ask_wall(
         source,
         [
-            _config(CHECK_WIDTH, CHECK_HEADS, [0], _sweep()),
+            _config(CHECK_WIDTH, CHECK_HEADS, [0], _sweep(lengths)),
             _config(CHECK_WIDTH, CHECK_HEADS, layers, [[False, [64]], [False, [257]]], raw=True),
             _config(recipe.d_model, recipe.num_heads, list(range(recipe.num_layers)),
                     [[True, [recipe.length]], [False, [recipe.length]]]),
@@ -213,8 +214,10 @@ def _translate(space: Space, source: str) -> Candidate:
     distinct = list(seen.values())
     if len(distinct) > 1:
         others = [place.layer for place in distinct[1:]]
-        bundle = bundle.joined(_ask_wall(source, [_config(CHECK_WIDTH, CHECK_HEADS, others, _sweep())]))
-    return Candidate(bundle, distinct, stage_places(recipe), recipe.length)
+        bundle = bundle.joined(
+            _ask_wall(source, [_config(CHECK_WIDTH, CHECK_HEADS, others, _sweep(lengths))])
+        )
+    return Candidate(bundle, distinct, stage_places(recipe), (recipe.length, *lengths))
 
 
 def _config(
@@ -223,9 +226,9 @@ def _config(
     return {"d_model": d_model, "num_heads": num_heads, "layers": layers, "traces": traces, "raw": raw}
 
 
-def _sweep() -> list[list[Any]]:
+def _sweep(lengths: Sequence[int]) -> list[list[Any]]:
     """Give every trace that the checks need of one layer."""
-    traces: list[list[Any]] = [[False, [length]] for length in checks.LENGTHS]
+    traces: list[list[Any]] = [[False, [length]] for length in lengths]
     traces += [[True, [length]] for length in checks.TRAIN_LENGTHS]
     for cut in checks.CUTS:
         traces += [[False, list(cut[: i + 1])] for i in range(len(cut))]
@@ -234,7 +237,7 @@ def _sweep() -> list[list[Any]]:
 
 def _translated(candidate: Candidate, recipe: Recipe) -> list[Verdict]:
     """Give the verdicts that a translation earns by itself."""
-    for place, mode, length in candidate.traced(checks.LENGTHS, checks.TRAIN_LENGTHS):
+    for place, mode, length in candidate.traced((), checks.TRAIN_LENGTHS):
         candidate.graph(place, mode, (length,))
         candidate.tensors(place, 0.0, torch.float32)
     graph = candidate.graph(candidate.places[0], "eval", (64,))
@@ -272,7 +275,11 @@ def _budget(candidate: Candidate, seed: Candidate, model: ModuleType) -> Verdict
         f"FLOPs x {flops:.2f} (limit {FLOPS_LIMIT:.0f}), "
         f"seconds of the mixer x {seconds:.1f} (limit {SECONDS_LIMIT:.0f})"
     )
-    return Verdict(name="budget", passed=flops <= FLOPS_LIMIT and seconds <= SECONDS_LIMIT, message=message)
+    fixed = sum(b.numel() for b in built[0][1][0].buffers() if b.is_floating_point())
+    if fixed > BUFFER_LIMIT:
+        message = f"buffers hold {fixed:,} fixed numbers (limit {BUFFER_LIMIT:,}); make them parameters"
+    passed = flops <= FLOPS_LIMIT and seconds <= SECONDS_LIMIT and fixed <= BUFFER_LIMIT
+    return Verdict(name="budget", passed=passed, message=message)
 
 
 def _build(bundle: Bundle, model: ModuleType, recipe: Recipe) -> tuple[nn.Module, list[GraphMixer]]:

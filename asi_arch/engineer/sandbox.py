@@ -5,8 +5,9 @@ servers of this kind run beside a pool: one behind which candidate Python runs (
 no environment, tight limits), and one for our own checks and training (`examine`).
 
 What it does not protect from: a hostile child runs as the same user, sees the file system and the
-network. Limits on time, memory, processes, files and output hold, and its whole process group is
-killed at the deadline.
+network, and a process of its that makes a session of its own is neither counted nor killed. Limits on
+time, memory, processes, files and output hold for the rest, and the whole process group is killed at
+the deadline.
 """
 
 import json

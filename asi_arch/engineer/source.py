@@ -19,6 +19,11 @@ REFUSED_NAMES = frozenset(
     "__builtins__ __import__ breakpoint compile delattr eval exec exit globals input locals memoryview open "
     "quit vars".split()
 )
+REFUSED_ATTRIBUTES = frozenset(
+    "builtins ctypes importlib inspect io os pathlib pickle shutil socket subprocess sys threading "
+    "warnings".split()
+)
+RECURRENT = frozenset("GRU GRUCell LSTM LSTMCell RNN RNNCell".split())
 ALLOWED_DUNDERS = frozenset(("__init__", "__name__", "__doc__", "__all__"))
 
 
@@ -34,7 +39,8 @@ def check_source(source: str) -> Verdict:
         tree = ast.parse(source)
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
-        return _refused(f"not Python: {str(error)[:120]}" + (f" (line {line})" if line else ""))
+        words = getattr(error, "msg", None) or str(error)
+        return _refused(f"not Python: {words[:120]}" + (f" (line {line})" if line else ""))
     except (RecursionError, MemoryError):
         return _refused("nested too deeply")
     faults = sorted(
@@ -99,6 +105,10 @@ def _attribute_faults(node: ast.Attribute) -> list[str]:
     name = node.attr
     if name.startswith("__") and name.endswith("__") and name not in ALLOWED_DUNDERS:
         return [f"attribute {name} is not allowed"]
+    if name in REFUSED_ATTRIBUTES:
+        return [f"attribute {name} is not allowed"]
+    if name in RECURRENT:
+        return [f"{name} runs a loop over T; use a recurrence of asi_arch.ops"]
     if isinstance(node.value, ast.Name) and node.value.id == "torch" and name in REFUSED_TORCH:
         return [f"torch.{name} is not allowed"]
     return []

@@ -43,7 +43,7 @@ def translate(request: bytes, send: Callable[[bytes], None]) -> None:
         answer = {"failure": ["graph", "recursion", "the program recurses too deeply", ""]}
     except MemoryError:
         answer = {"failure": ["graph", "memory", "out of memory while the graph was made", ""]}
-    except Exception as error:  # whatever a candidate can make torch or us do
+    except BaseException as error:  # whatever a candidate can make torch or us do, SystemExit too
         failed = _failed("graph", "trace", "no graph could be made", error)
         answer = {"failure": [failed.phase, failed.kind, failed.message, failed.trace]}
     send(RESULT + json.dumps(answer, allow_nan=False, separators=(",", ":")).encode())
@@ -207,7 +207,9 @@ class _Pieces:
             structure = _shape_of(self._last(lengths)[1])
             try:
                 graph = trace(self.module, make, lengths[-1], self.width, both=not raw)
-            except CandidateError:
+            except CandidateError as error:
+                if error.kind == "batch":
+                    self._require_pure(lengths)  # what changes between calls looks like the batch's doing
                 raise
             except Exception as error:
                 raise explained(error) from error
