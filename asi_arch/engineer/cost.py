@@ -23,8 +23,8 @@ MAX_WORK = 2**37  # FLOPs of one call
 class Cost:
     """The cost of one call of a graph at one batch size.
 
-    flops: multiplications and additions of products and convolutions, one for each element of any
-    other operator. written_bytes: of all values that are new memory. largest: elements of the
+    flops: multiplications and additions of products and convolutions; of any other operator, one for
+    each element written, or of its largest input if that is more. written_bytes: of all values that are new memory. largest: elements of the
     largest of them, and `largest_at` its operator and shape.
     shapes: of y and the leaves of the state; dtypes likewise.
     """
@@ -57,7 +57,7 @@ class _Counter(TorchDispatchMode):
         if counted is not None:
             self.flops += int(counted(*args, **(kwargs or {}), out_val=result))
         else:
-            self.flops += max(sum(sizes), read if "sum" in str(func) or "mean" in str(func) else 0)
+            self.flops += max(sum(sizes), read)
         self.written += sum(o.numel() * o.element_size() for o in outputs)
         if sizes and max(sizes) > self.largest:
             self.largest, self.largest_at = max(sizes), f"{func} {list(outputs[0].shape)}"

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from asi_arch.engineer.operators import INITIAL_OPERATORS
-from asi_arch.engineer.trace import MAX_CONSTANT, _number
+from asi_arch.engineer.trace import MAX_CONSTANT, number, plain
 from asi_arch.errors import CandidateError
 
 READS = {
@@ -55,7 +55,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 message = f"literal tensors of {self.literals} elements in __init__ (limit {MAX_CONSTANT})"
                 raise CandidateError("graph", "literal", message + "; compute them with torch operators")
             with _disable_current_modes():
-                values = [_number(v) for v in tensor.detach().reshape(-1).tolist()]
+                values = [number(v) for v in tensor.detach().reshape(-1).tolist()]
             self.nodes.append(["constant", [values, shape, str(tensor.dtype).split(".")[1]], {}])
         return self._add(tensor)
 
@@ -66,23 +66,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise CandidateError(
                 "graph", "generator", "a random generator of its own in __init__; use the default"
             )
-        if value is None or isinstance(value, bool | int):
-            return value
-        if isinstance(value, float):
-            return _number(value)
-        if isinstance(value, str):
-            return {"s": value}
-        if isinstance(value, torch.dtype):
-            return {"dtype": str(value).split(".")[1]}
-        if isinstance(value, torch.device):
-            return {"device": 0}
-        if isinstance(value, torch.memory_format):
-            return {"mf": str(value).split(".")[1]}
-        if isinstance(value, torch.layout):
-            return {"layout": 0}
         if isinstance(value, list | tuple):
             return [self._write(v) for v in value]
-        raise CandidateError("graph", "argument", f"an argument of type {type(value).__name__} in __init__")
+        return plain(value)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one aten call and write it down."""

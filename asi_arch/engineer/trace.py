@@ -267,7 +267,7 @@ class _Encoder:
             message = f"tensors of {self.constants} elements that are neither parameter nor buffer; "
             raise _NodeError(node, "graph", "constant", message + "use register_buffer")
         with torch.utils._python_dispatch._disable_current_modes():
-            value = [_number(v) for v in tensor.detach().reshape(-1).tolist()]
+            value = [number(v) for v in tensor.detach().reshape(-1).tolist()]
         shape, dtype = list(tensor.shape), str(tensor.dtype).split(".")[1]
         self._number(node)
         self.nodes.append(["constant", [value, shape, dtype], {}])
@@ -308,28 +308,34 @@ class _Encoder:
         """Write one argument."""
         if isinstance(value, fx.Node):
             return {"r": self.ids[value]}
-        if value is None or isinstance(value, bool | int):
-            return value
-        if isinstance(value, float):
-            return _number(value)
-        if isinstance(value, str):
-            return {"s": value}
-        if isinstance(value, torch.dtype):
-            return {"dtype": str(value).split(".")[1]}
-        if isinstance(value, torch.device):
-            return {"device": 0}
-        if isinstance(value, torch.memory_format):
-            return {"mf": str(value).split(".")[1]}
-        if isinstance(value, torch.layout):
-            return {"layout": 0}
         if isinstance(value, list | tuple):
             return [self.value(v) for v in value]
-        raise CandidateError(
-            "graph", "argument", f"an argument of type {type(value).__name__} cannot be in a graph"
-        )
+        return plain(value)
 
 
-def _number(value: float) -> Any:
+def plain(value: Any) -> Any:
+    """Write an argument that holds no value of the graph. Raises CandidateError: it cannot be written."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, str):
+        return {"s": value}
+    if isinstance(value, torch.dtype):
+        return {"dtype": str(value).split(".")[1]}
+    if isinstance(value, torch.device):
+        return {"device": 0}
+    if isinstance(value, torch.memory_format):
+        return {"mf": str(value).split(".")[1]}
+    if isinstance(value, torch.layout):
+        return {"layout": 0}
+    raise CandidateError(
+        "graph", "argument", f"an argument of type {type(value).__name__} cannot be in a graph"
+    )
+
+
+def number(value: float) -> Any:
+    """Write a float; JSON has no word for infinity."""
     return value if math.isfinite(value) else {"f": repr(float(value))}
 
 
