@@ -24,8 +24,8 @@ class Cost:
     """The cost of one call of a graph at one batch size.
 
     flops: multiplications and additions of products and convolutions; of any other operator, one for
-    each element written, or of its largest input if that is more. written_bytes: of all values that are new memory. largest: elements of the
-    largest of them, and `largest_at` its operator and shape.
+    each element written, or of its largest input if that is more. written_bytes: of all values that are
+    new memory. largest: elements of the largest of them, and `largest_at` its operator and shape.
     shapes: of y and the leaves of the state; dtypes likewise.
     """
 
