@@ -15,6 +15,7 @@ from asi_arch.engineer.graph import Graph, build
 from asi_arch.errors import CandidateError
 
 MAX_VALUE = 2**26  # elements of one value, views too
+REDUCTIONS = ("sum", "mean", "amax", "amin", "max", "min", "prod", "var", "std", "var_mean", "std_mean")
 VIEWS = ("aten._unsafe_view.default", "aten.lift_fresh.default")  # views by nature, not by schema
 MAX_WORK = 2**37  # FLOPs of one call
 
@@ -23,8 +24,8 @@ MAX_WORK = 2**37  # FLOPs of one call
 class Cost:
     """The cost of one call of a graph at one batch size.
 
-    flops: multiplications and additions of products and convolutions; of any other operator, one for
-    each element written, or of its largest input if that is more. written_bytes: of all values that are
+    flops: multiplications and additions of products and convolutions; one for each element read by a
+    reduction; one for each element written by any other operator. written_bytes: of all values that are
     new memory. largest: elements of the largest of them, and `largest_at` its operator and shape.
     shapes: of y and the leaves of the state; dtypes likewise.
     """
@@ -57,7 +58,8 @@ class _Counter(TorchDispatchMode):
         if counted is not None:
             self.flops += int(counted(*args, **(kwargs or {}), out_val=result))
         else:
-            self.flops += max(sum(sizes), read)
+            reduces = str(func._overloadpacket).split(".")[1] in REDUCTIONS
+            self.flops += max(sum(sizes), read if reduces else 0)
         self.written += sum(o.numel() * o.element_size() for o in outputs)
         if sizes and max(sizes) > self.largest:
             self.largest, self.largest_at = max(sizes), f"{func} {list(outputs[0].shape)}"
