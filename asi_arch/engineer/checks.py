@@ -112,16 +112,17 @@ def _leak(candidate: Candidate, at: tuple[Place, str, int], tensors: dict[str, T
         )
         with torch.no_grad():
             y2, *_ = candidate.run(place, mode, (length,), tensors, moved)
-        change = _number((y - y2)[:, : cut + 1].detach().abs().max()) / scale
+        change = or_infinity((y - y2)[:, : cut + 1].detach().abs().max()) / scale
         worst, where = max((worst, where), (change, cut))
     cut = (length - 1) // 3
     probe = torch.randn(y.shape, generator=torch.Generator().manual_seed(length), dtype=y.dtype)
     (grad,) = torch.autograd.grad((y * probe)[:, : cut + 1].sum(), x)
-    back = _number(grad[:, cut + 1 :].abs().max()) / _scale(grad)
+    back = or_infinity(grad[:, cut + 1 :].abs().max()) / _scale(grad)
     return max((worst, where), (back, cut))
 
 
-def _number(value: Tensor) -> float:
+def or_infinity(value: Tensor) -> float:
+    """Give a number; what is not one counts as infinite, so that no limit lets it pass."""
     number = float(value)
     return math.inf if math.isnan(number) else number
 
@@ -139,7 +140,7 @@ def continuation(candidate: Candidate) -> Verdict:
                 with torch.no_grad():
                     expected = candidate.run(place, "eval", (whole,), tensors, x)[0][:, :total]
                     given = candidate.run_pieces(place, lengths, tensors, x)
-                    error = _number((expected - given).abs().max() / _scale(expected))
+                    error = or_infinity((expected - given).abs().max() / _scale(expected))
                 worst = max(worst, error)
                 if not error <= MATCH_LIMIT:
                     cut = "token by token" if set(lengths) == {1} else " + ".join(map(str, lengths))
@@ -170,8 +171,8 @@ def batch(candidate: Candidate) -> Verdict:
                 rows = candidate.run(place, mode, (length,), tensors, x)[0]
                 changed = candidate.run(place, mode, (length,), tensors, other)[0]
                 alone = candidate.run(place, mode, (length,), tensors, x[:1])[0]
-            leak = _number((rows[0] - changed[0]).abs().max() / _scale(rows))
-            leak = max(leak, _number((rows[0] - alone[0]).abs().max() / _scale(rows)))
+            leak = or_infinity((rows[0] - changed[0]).abs().max() / _scale(rows))
+            leak = max(leak, or_infinity((rows[0] - alone[0]).abs().max() / _scale(rows)))
             worst = max(worst, leak)
             if not leak <= LEAK_LIMIT:
                 message = (

@@ -331,9 +331,9 @@ def trained_causality(model: nn.Module, recipe: Recipe) -> Verdict:
             moved = ((logits - model(torch.where(before, tokens, later))).abs().amax(-1) * before).amax(
                 -1
             ) / scale
-            worst, at = max((worst, at), (checks._number(moved.max()), int(cuts[moved.argmax()])))
+            worst, at = max((worst, at), (checks.or_infinity(moved.max()), int(cuts[moved.argmax()])))
         others = torch.cat([tokens[:1], noise[1:]])
-        rows = checks._number((logits[0] - model(others)[0]).abs().max() / scale)
+        rows = checks.or_infinity((logits[0] - model(others)[0]).abs().max() / scale)
     limit = checks.LEAK_LIMIT
     if worst > limit or rows > limit:
         what = f"later tokens move logits by {worst:.1e} of their size after position {at}"

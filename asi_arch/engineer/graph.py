@@ -177,8 +177,10 @@ def _check_node(
             if key not in by_name or key in taken:
                 raise refuse(f"{name}: argument {key[:40]!r}")
             given.append((key, by_name[key], value))
-        if name == DROPOUT and not (_is_number(args[1]) and 0 <= args[1] <= MAX_DROPOUT):
-            raise refuse(f"dropout of {str(args[1])[:20]} (limit {MAX_DROPOUT})")
+        share = args[1] if len(args) > 1 else kwargs.get("p")
+        bounded = isinstance(share, int | float) and 0 <= share <= MAX_DROPOUT
+        if name == DROPOUT and not bounded:
+            raise refuse(f"dropout of {str(share)[:20]} (limit {MAX_DROPOUT})")
         for argument, kind, value in given:
             if not _fits(value, kind, count):
                 raise refuse(f"{name}: {argument} = {str(value)[:60]} is no {kind}")
