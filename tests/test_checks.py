@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from asi_arch.engineer.checks import quadratic_share
+from asi_arch.engineer.checks.growth import quadratic_share
 from asi_arch.engineer.pool import LocalPool
 from asi_arch.records import Evidence, Job
 from asi_arch.space import load_space

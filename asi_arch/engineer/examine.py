@@ -13,9 +13,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from asi_arch.engineer import checks
 from asi_arch.engineer.bundle import Bundle, GraphMixer, Place
 from asi_arch.engineer.candidate import Candidate
+from asi_arch.engineer.checks.common import (
+    CUTS,
+    LEAK_LIMIT,
+    LENGTHS,
+    TRACED_TOKENS,
+    TRAIN_LENGTHS,
+    Check,
+    lengths_of,
+    or_infinity,
+)
+from asi_arch.engineer.checks.order import all_checks
 from asi_arch.engineer.cost import measure
 from asi_arch.engineer.evaluate import evaluate, evaluation_inputs
 from asi_arch.engineer.sandbox import call
@@ -121,7 +131,7 @@ class _Run:
         self.report(Progress(phase="translate"))
         candidate = _translate(self.space, self.job.source)
         self.verdicts += _translated(candidate, recipe)
-        todo = checks.all_checks()
+        todo = all_checks()
         for i, check in enumerate(todo):
             self.report(Progress(phase="check", done=i, total=len(todo) + 1, note=check.__name__))
             self.verdicts.append(_run_check(check, candidate))
@@ -197,7 +207,7 @@ def _translate(space: Space, source: str) -> Candidate:
         CandidateError: whatever is wrong with the source or its graphs.
     """
     recipe: Recipe = import_module(space.model).RECIPE
-    layers, lengths = list(range(CHECK_LAYERS)), checks.lengths_of(source)
+    layers, lengths = list(range(CHECK_LAYERS)), lengths_of(source)
     bundle = _ask_wall(
         source,
         [
@@ -229,20 +239,20 @@ def _config(
 def _sweep(lengths: Sequence[int]) -> list[list[Any]]:
     """Give every trace that the checks need of one layer."""
     traces: list[list[Any]] = [[False, [length]] for length in lengths]
-    traces += [[True, [length]] for length in checks.TRAIN_LENGTHS]
-    for cut in checks.CUTS:
+    traces += [[True, [length]] for length in TRAIN_LENGTHS]
+    for cut in CUTS:
         traces += [[False, list(cut[: i + 1])] for i in range(len(cut))]
-    return traces + [[False, [1] * (i + 1)] for i in range(checks.TRACED_TOKENS)]
+    return traces + [[False, [1] * (i + 1)] for i in range(TRACED_TOKENS)]
 
 
 def _translated(candidate: Candidate, recipe: Recipe) -> list[Verdict]:
     """Give the verdicts that a translation earns by itself."""
-    for place, mode, length in candidate.traced((), checks.TRAIN_LENGTHS):
+    for place, mode, length in candidate.traced((), TRAIN_LENGTHS):
         candidate.graph(place, mode, (length,))
         candidate.tensors(place, 0.0, torch.float32)
     graph = candidate.graph(candidate.places[0], "eval", (64,))
     layers = f"layers 0 to {CHECK_LAYERS - 1} have {len(candidate.places)} different graphs"
-    contract = f"(x, state) -> (y, state) for T 1 to {max(checks.LENGTHS):,}, B 5 and 7; {layers}"
+    contract = f"(x, state) -> (y, state) for T 1 to {max(LENGTHS):,}, B 5 and 7; {layers}"
     size = f"{len(graph.nodes)} operators at T = 64, {len(candidate.bundle.traces)} calls traced, all allowed"
     return [
         Verdict(name="contract", passed=True, message=contract),
@@ -250,7 +260,7 @@ def _translated(candidate: Candidate, recipe: Recipe) -> list[Verdict]:
     ]
 
 
-def _run_check(check: checks.Check, candidate: Candidate, name: str = "") -> Verdict:
+def _run_check(check: Check, candidate: Candidate, name: str = "") -> Verdict:
     try:
         return check(candidate)
     except CandidateError as error:
@@ -331,10 +341,10 @@ def trained_causality(model: nn.Module, recipe: Recipe) -> Verdict:
             moved = ((logits - model(torch.where(before, tokens, later))).abs().amax(-1) * before).amax(
                 -1
             ) / scale
-            worst, at = max((worst, at), (checks.or_infinity(moved.max()), int(cuts[moved.argmax()])))
+            worst, at = max((worst, at), (or_infinity(moved.max()), int(cuts[moved.argmax()])))
         others = torch.cat([tokens[:1], noise[1:]])
-        rows = checks.or_infinity((logits[0] - model(others)[0]).abs().max() / scale)
-    limit = checks.LEAK_LIMIT
+        rows = or_infinity((logits[0] - model(others)[0]).abs().max() / scale)
+    limit = LEAK_LIMIT
     if worst > limit or rows > limit:
         what = f"later tokens move logits by {worst:.1e} of their size after position {at}"
         what = what if worst > limit else f"other rows move logits by {rows:.1e} of their size"
