@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from asi_arch.report.tables import Table
     from asi_arch.report.view import View
+    from asi_arch.space import Space
     from asi_arch.study import Study
 
 
@@ -46,6 +47,9 @@ SpaceName = Annotated[
 Workers = Annotated[
     int, typer.Option("--workers", metavar="N", min=0, help="Jobs at once; 0: one for each processor.")
 ]
+Contained = Annotated[
+    bool, typer.Option("--require-isolation", help="Refuse to run where a candidate's code is not contained.")
+]
 
 
 @app.command(
@@ -68,6 +72,7 @@ def run(
     values: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting; may be repeated.")
     ] = None,
+    contained: Contained = False,
 ) -> None:
     """Start a study or go on with one.
 
@@ -82,7 +87,9 @@ def run(
     given = given_values(config, values or ())
     options = {"space": space, "experiments": experiments, "hours": hours, "workers": workers, "seed": seed}
     given |= {key: value for key, value in options.items() if value is not None}
+    _require_isolation(contained)
     with closing(Study.open_or_create(study, given)) as opened:
+        _tell_isolation(opened.space, always=True)
         stopped = _watched(opened)
         view = _view(opened)
     _print_standing(view)
@@ -147,6 +154,7 @@ def check(
     workers: Workers = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     train: Annotated[bool, typer.Option(help="Train for a moment, for the checks after training.")] = True,
+    contained: Contained = False,
 ) -> None:
     """Run all checks on your own sources.
 
@@ -159,9 +167,11 @@ def check(
     from asi_arch.space import load_space
     from asi_arch.verdicts import judge, read_sources
 
-    sources = read_sources(files)
+    sources, chosen = read_sources(files), load_space(space)
+    _require_isolation(contained)
+    _tell_isolation(chosen)
     failed = False
-    for judgement in judge(load_space(space), sources, workers or cores(), train):
+    for judgement in judge(chosen, sources, workers or cores(), train):
         failed |= bool(judgement.failed)
         if as_json:
             typer.echo(json.dumps(judgement.as_json()))
@@ -220,6 +230,7 @@ def baselines(
     folder: Annotated[Path, typer.Option("--study", metavar="DIR", help="Where runs are kept.")] = Path(
         "studies/baselines"
     ),
+    contained: Contained = False,
 ) -> None:
     """Measure all baselines over several seeds.
 
@@ -235,6 +246,8 @@ def baselines(
     chosen = load_space(space)
     if stage not in chosen.stages:
         raise SetupError(f"space {space!r} has no stage {stage!r}; it has {', '.join(chosen.stages)}")
+    _require_isolation(contained)
+    _tell_isolation(chosen)
     runs = measure_baselines(
         chosen, chosen.stages[stage], seeds, workers or cores(), folder / space, typer.echo
     )
@@ -274,6 +287,25 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("stopped at once; what had ended is kept", err=True)
         sys.exit(130)
+
+
+def _require_isolation(required: bool) -> None:
+    """Refuse, when that is asked for, a machine that cannot contain a candidate's code."""
+    if required:
+        from asi_arch.engineer.isolation import detect, require_isolation
+
+        require_isolation(detect())
+
+
+def _tell_isolation(space: "Space", always: bool = False) -> None:
+    """Say what contains a candidate's code, if the space runs any: on stderr, when it is weak or `always`."""
+    if space.hostile:
+        from asi_arch.engineer.isolation import detect
+
+        found = detect()
+        if always or found.level == "weak":
+            advice = f"; for more: {found.cure}" if found.level == "weak" else ""
+            typer.echo(f"isolation {found.state}{advice}", err=True)
 
 
 def _watched(study: "Study") -> bool:

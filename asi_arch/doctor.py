@@ -9,6 +9,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+from asi_arch.engineer.isolation import detect
+
 REQUIRED = ("torch", "numpy", "scipy", "einops", "pydantic", "sqlalchemy", "bm25s", "rich", "matplotlib")
 LEAST_BYTES = 4 * 2**30  # below this a worker and its wall do not fit beside each other
 PROBE = """
@@ -89,14 +91,8 @@ def _memory() -> Symptom:
 
 
 def _isolation() -> Symptom:
-    return Symptom(
-        name="isolation",
-        state=(
-            "candidate code runs in child processes without environment, with limits on time, memory, "
-            "processes and files written; reading files and the network are open to it"
-        ),
-        cure="run code that you do not trust in a container or a virtual machine",
-    )
+    found = detect()
+    return Symptom(name="isolation", state=found.state, cure=found.cure)
 
 
 def _formatter() -> Symptom:

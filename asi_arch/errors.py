@@ -1,4 +1,4 @@
-"""The two exceptions of the house: the user's fault, and the candidate's."""
+"""The exceptions of the house: the user's fault, the candidate's, and those of asking a language model."""
 
 
 class SetupError(Exception):
@@ -27,3 +27,21 @@ class CandidateError(Exception):
         self.kind = kind
         self.message = message
         self.trace = trace
+
+
+class ModelError(Exception):
+    """A language model gave no answer that can be used, whatever was tried; one line that says why.
+
+    It ends one call, and not the study: who asked decides what becomes of the experiment.
+    """
+
+
+class BudgetError(Exception):
+    """The study's budget for language models is spent; one line that names it and the cure.
+
+    It ends the study cleanly: what is open stays open, and a later run with a larger budget goes on.
+    """
+
+
+class StoppedError(RuntimeError):
+    """What was waited for was given up, since the study stops."""

@@ -31,11 +31,16 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One check's answer: measured value, limit and place, in one line."""
+    """One check's answer: measured value, limit and place, in one line.
+
+    basis: `proven` for all inputs and weights by interpretation of the graph, `tested` on probes, or
+    "" where the difference has no meaning.
+    """
 
     name: str
     passed: bool
     message: str
+    basis: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,6 +265,8 @@ class Job:
     space: its name, for `space.load_space`. bundle: graphs from an earlier check of the same
     source, so that it need not be translated again; "" to translate.
     enforce: False trains in spite of failed checks, which stay on record: for reference rows.
+    reference: the seed's mean of each metric in this study, for a candidate's training; a score far
+        better than that is examined before it counts. Empty: none is.
     """
 
     space: str
@@ -269,6 +276,7 @@ class Job:
     stage: Stage | None = None
     bundle: str = ""
     enforce: bool = True
+    reference: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """All settings of a study: one frozen record, from a TOML file and `--set key=value`."""
 
 import difflib
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -40,6 +41,27 @@ class Settings:
     learning_rate: float = _setting(0.0, "peak learning rate instead of the stage's own; 0: the stage's")
     check_seconds: float = _setting(900.0, "time limit of one candidate's checks")
     train_seconds: float = _setting(3600.0, "time limit of one training run")
+
+    model: str = _setting(
+        "", "language model of every role, such as openai:NAME, anthropic:NAME, google:NAME; empty: none"
+    )
+    model_designer: str = _setting("", "model that writes architectures; empty: `model`")
+    model_mender: str = _setting("", "model that mends what failed; empty: `model`")
+    model_judge: str = _setting("", "model that judges architectures; empty: `model`")
+    model_analyst: str = _setting("", "model that explains results; empty: `model`")
+    model_novelty: str = _setting("", "model that compares ideas; empty: `model`")
+    model_summariser: str = _setting("", "model that sums up experiments for a brief; empty: `model`")
+    model_extractor: str = _setting("", "model that reads papers; empty: `model`")
+    model_url: str = _setting("", "address of an OpenAI-compatible server for openai: models, with its /v1")
+    model_temperature: float = _setting(-1.0, "sampling temperature; -1: the provider's own")
+    model_tokens: int = _setting(0, "most tokens of one answer; 0: the provider's own limit")
+    model_answers: str = _setting("tool", "how typed answers come: tool, native (JSON schema), or prompted")
+    model_stream: str = _setting("off", "on: answers are streamed, for proxies that cut silent connections")
+    model_seconds: float = _setting(600.0, "time limit of one answer of a model")
+    model_prices: str = _setting("", "dollars per million tokens in/out where unknown, such as 0.25/2")
+    budget_dollars: float = _setting(0.0, "stop when models have cost this much; 0: no limit")
+    budget_tokens: int = _setting(0, "stop when models have read and written this many tokens; 0: no limit")
+    budget_calls: int = _setting(0, "stop when models have answered this often; 0: no limit")
 
 
 def keys() -> dict[str, str]:
@@ -95,7 +117,7 @@ def to_toml(settings: Settings) -> str:
     lines = []
     for f in fields(settings):
         value = getattr(settings, f.name)
-        shown = f'"{value}"' if isinstance(value, str) else str(value)
+        shown = json.dumps(value) if isinstance(value, str) else str(value)
         lines += [f"# {f.metadata['doc']}", f"{f.name} = {shown}"]
     return "\n".join(lines) + "\n"
 
@@ -147,12 +169,19 @@ MAX_WORKERS = 1024  # threads that wait, each for a child process
 _AT_LEAST_ONE = (
     "check_seconds",
     "train_seconds",
+    "model_seconds",
     "seed_runs",
     "pool_size",
     "parent_ranks",
     "pool_batch",
     "novelty_attempts",
 )
+_LEAST = dict.fromkeys(_AT_LEAST_ONE, 1) | {"model_temperature": -1}
+_CHOICES = {
+    "fitness": ("gain", "paper"),
+    "model_answers": ("tool", "native", "prompted"),
+    "model_stream": ("off", "on"),
+}
 
 
 def _check_ranges(settings: Settings) -> None:
@@ -160,10 +189,12 @@ def _check_ranges(settings: Settings) -> None:
         value = getattr(settings, f.name)
         if isinstance(value, str):
             continue
-        low = 1 if f.name in _AT_LEAST_ONE else 0
+        low = _LEAST.get(f.name, 0)
         if not low <= value < 2**63:
             raise SetupError(f"setting {f.name!r} must be {low} or more and below 2^63, not {value}")
     if settings.workers > MAX_WORKERS:
         raise SetupError(f"setting 'workers' must be {MAX_WORKERS} or less, not {settings.workers}")
-    if settings.fitness not in ("gain", "paper"):
-        raise SetupError(f"setting 'fitness' must be 'gain' or 'paper', not {settings.fitness!r}")
+    for name, known in _CHOICES.items():
+        if getattr(settings, name) not in known:
+            words = " or ".join(repr(word) for word in known)
+            raise SetupError(f"setting {name!r} must be {words}, not {getattr(settings, name)!r}")

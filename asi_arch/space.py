@@ -1,6 +1,7 @@
 """A space: one family of architectures under study, found by name and equal wherever it lives."""
 
 import importlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from asi_arch.errors import SetupError
 from asi_arch.records import Stage
 
+WINDOW = 0.10  # the paper's: relative changes within it are told apart, a gain beyond it is suspected
 BUILT_IN = Path(__file__).parent / "spaces"
 
 
@@ -24,6 +26,19 @@ class MetricSpec:
     unit: str
     higher_is_better: bool
     scale: Mapping[str, float]
+
+
+def advantage(spec: MetricSpec, value: float, reference: float) -> float:
+    """Give by which share of the reference a metric is better; beyond WINDOW it is too good to be believed.
+
+    It says nothing about why: on a small model a real gain of that size is possible, and a small leak
+    stays within it. So a run is examined anew, and kept if nothing is found.
+    Source: arXiv:2507.18074, Section 3 (there the training loss, and such a run is thrown away).
+    """
+    change = value - reference if spec.higher_is_better else reference - value
+    if reference == 0:
+        return math.copysign(math.inf, change) if change else 0.0
+    return change / abs(reference)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

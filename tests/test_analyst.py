@@ -7,7 +7,7 @@ import pytest
 from synthetic import SPACE, evidence, study
 
 from asi_arch.analyst.explain import explain
-from asi_arch.analyst.fitness import gain, score, too_good
+from asi_arch.analyst.fitness import gain, score
 from asi_arch.analyst.statistics import pooled_noise, runs_at, seed_noise, standard_error
 from asi_arch.errors import SetupError
 from asi_arch.records import Cost, Evidence, Experiment, Failure, Fitness, Metric, Proposal
@@ -106,15 +106,6 @@ def test_an_unknown_formula_and_a_stage_without_a_scale_are_setup_errors():
         score(run, [run], SPACE, "vibes")
     with pytest.raises(SetupError, match="no scale at stage 'final'"):
         score(replace(run, stage="final"), [run], SPACE, "gain")
-
-
-def test_a_loss_more_than_a_tenth_below_the_seed_is_too_good():
-    seed = [paper_run(4.0, 0.2), paper_run(5.0, 0.2)]
-    assert too_good(paper_run(4.051, 0.2), seed) is None
-    told = too_good(paper_run(4.04, 0.2), seed)
-    assert told is not None
-    assert "10% below the seed's 4.5" in told
-    assert too_good(replace(paper_run(1.0, 0.2), curve=()), seed) is None
 
 
 def test_noise_is_the_sample_deviation_and_needs_two_runs():

@@ -19,6 +19,7 @@ from asi_arch.archive.base import Archive, Row
 from asi_arch.archive.candidates import candidate_pool, choose
 from asi_arch.archive.folder import change_settings, create_folder, open_folder
 from asi_arch.archive.sql import SqlArchive, create_archive, open_archive
+from asi_arch.calls import Call, Fault, Message, Spending, ToolUse, Turn
 from asi_arch.errors import SetupError
 from asi_arch.records import (
     Evidence,
@@ -80,6 +81,24 @@ def failed(id: int) -> Experiment:
     return Experiment(
         id=id, kind="candidate", status="failed", proposal=PROPOSAL, failure=failure, ended_at=time.time()
     )
+
+
+def call(id: int = 0, experiment: int | None = None, role: str = "designer") -> Call:
+    """A call of three requests: one answered at a known price, one at none, one not answered."""
+    asked = (Message(author="system", text="You design."), Message(author="user", text="Go."))
+    use = ToolUse(tool="check", arguments='{"source": "x"}', id="1")
+    fault = Fault(kind="429", message="slow down", action="waited 1.0 s and asked again")
+    turns = (
+        Turn(asked=asked, answer=Message(author="model", uses=(use,)), tokens_in=200, tokens_cached=100,
+             tokens_out=30, dollars=0.25, seconds=1 / 3, faults=(fault,)),
+        Turn(asked=(Message(author="tool", text="no", tool="check", use="1"),),
+             answer=Message(author="model"), tokens_in=5),
+        Turn(asked=(), faults=(fault,)),
+    )  # fmt: skip
+    return Call(
+        id=id, experiment=experiment, role=role, model="openai:a", options={"model_temperature": 0.5},
+        turns=turns, answer='"x"', started_at=1.5,
+    )  # fmt: skip
 
 
 def claimed(archive: Archive) -> int:
@@ -246,6 +265,42 @@ class ArchiveContract:
             assert sorted(e.fitness.value for e in kept if e.fitness) == [i / 1000 for i in range(120)]
             assert sorted(row.result for row in view.rows()) == list(range(1, 121))
 
+    def test_calls_get_ids_in_order_and_come_back_bit_for_bit(self, archive: Archive, other: Archive) -> None:
+        claimed(archive)
+        first = archive.record_call(call(experiment=1))
+        second = other.record_call(call(role="judge"))
+        assert (first.id, second.id) == (1, 2)
+        assert other.calls() == archive.calls() == [call(experiment=1, id=1), call(role="judge", id=2)]
+        assert archive.calls(1) == [first]
+        assert archive.calls(2) == []
+
+    def test_a_call_is_written_again_while_it_goes_on(self, archive: Archive, other: Archive) -> None:
+        begun = archive.record_call(replace(call(), answer="", turns=call().turns[:1]))
+        archive.record_call(replace(call(), id=begun.id))
+        assert other.calls() == [call(id=1)]
+
+    def test_calls_of_nothing_and_calls_that_would_not_come_back_are_refused(self, archive: Archive) -> None:
+        for wrong in (call(experiment=1), call(id=1)):
+            with pytest.raises(KeyError):
+                archive.record_call(wrong)
+        with pytest.raises(ValueError, match="cannot be kept"):
+            archive.record_call(replace(call(), turns=(replace(call().turns[0], dollars=float("nan")),)))
+        assert archive.calls() == []
+
+    def test_spending_adds_up_and_an_unknown_price_is_not_nothing(
+        self, archive: Archive, other: Archive
+    ) -> None:
+        assert archive.spent() == Spending()
+        archive.record_call(call())
+        other.record_call(call())
+        assert archive.spent() == Spending(calls=2, requests=4, tokens=470, dollars=0.5, unpriced=2)
+
+    def test_eight_threads_lose_no_call(self, archive: Archive, other: Archive) -> None:
+        with ThreadPoolExecutor(8) as threads:
+            kept = list(threads.map(lambda i: (archive, other)[i % 2].record_call(call()).id, range(80)))
+        assert sorted(kept) == list(range(1, 81))
+        assert archive.spent().calls == 80
+
 
 class TestSqlArchive(ArchiveContract):
     @pytest.fixture
@@ -411,6 +466,24 @@ def test_a_damaged_archive_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"study\.db") as caught:
         open_archive(tmp_path / "study.db")
     assert "\n" not in str(caught.value)
+
+
+def test_an_archive_from_before_there_were_calls_is_opened_and_gets_their_table(tmp_path: Path) -> None:
+    archive = create_archive(tmp_path / "study.db", {"settings": "{}"})
+    archive.record(finished(claimed(archive)))
+    archive.close()
+    with sqlite3.connect(tmp_path / "study.db") as direct:
+        direct.execute("DROP TABLE calls")
+        direct.execute("UPDATE facts SET value = '1' WHERE name = 'schema'")
+    direct.close()
+    with ThreadPoolExecutor(4) as threads:
+        opened = list(threads.map(lambda _: open_archive(tmp_path / "study.db"), range(4)))
+    assert opened[0].record_call(call(experiment=1)).id == 1
+    assert [archive.calls() for archive in opened] == [[call(experiment=1, id=1)]] * 4
+    assert opened[3].facts() == {"schema": "2", "settings": "{}"}
+    assert [e.status for e in opened[3].experiments()] == ["finished"]
+    for archive in opened:
+        archive.close()
 
 
 def test_an_archive_of_a_newer_program_is_refused(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from asi_arch.engineer.checks.growth import quadratic_share
+from asi_arch.engineer.examine import require_metrics
 from asi_arch.engineer.pool import LocalPool
-from asi_arch.records import Evidence, Job
+from asi_arch.errors import CandidateError
+from asi_arch.records import Evidence, Job, Metric
 from asi_arch.space import load_space
 
 SPACE = load_space("linear_attention")
@@ -45,6 +46,13 @@ def test_a_reject_falls_to_its_own_check(name: str, rejected: dict[str, Evidence
     assert evidence.failure is not None
     assert evidence.failure.phase == name
     assert len(evidence.failure.message) > 20
+
+
+def test_a_metric_without_a_value_is_a_failure() -> None:
+    value = Metric(value=1.0, standard_error=0.1)
+    require_metrics(SPACE, {spec.name: value for spec in SPACE.metrics})
+    with pytest.raises(CandidateError, match="no value of recall_nll"):
+        require_metrics(SPACE, {"bits_per_byte": value})
 
 
 @pytest.mark.slow
@@ -89,18 +97,3 @@ def test_a_small_leak_in_one_layer_and_at_some_lengths_is_found(pool: LocalPool)
     verdict = next(v for v in evidence.checks if v.name == "causality")
     assert "T = 256" in verdict.message
     assert "layer 6" in verdict.message
-
-
-@pytest.mark.parametrize(
-    ("series", "share"),
-    [
-        ([256, 512, 1024], 0.0),
-        ([266, 522, 1034], 0.0),
-        ([1, 4, 16], 1.0),
-        ([256 + 4, 512 + 16, 1024 + 64], 0.0588),
-    ],
-)
-def test_the_quadratic_share_is_exact_for_a_quadratic_and_zero_for_a_line(
-    series: list[int], share: float
-) -> None:
-    assert quadratic_share(series) == pytest.approx(share, abs=0.011)

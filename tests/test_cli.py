@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 from synthetic import study as dice_study
 
+from asi_arch import cli
 from asi_arch.calibrate import FILE, measure_baselines, noise_of
 from asi_arch.doctor import examine_machine
+from asi_arch.engineer import isolation
 from asi_arch.live import Board, PlainWatch
 from asi_arch.records import Evidence, Failure, Verdict
 from asi_arch.space import load_space
@@ -146,6 +148,47 @@ def test_check_as_json_gives_one_object_a_line_in_the_order_of_the_files(tmp_pat
         assert entry["passed"] is (not entry["failed"])
         if "rejects" in entry["file"]:
             assert Path(entry["file"]).stem in entry["failed"]
+
+
+WEAK = """
+import sys
+from asi_arch.engineer import isolation
+isolation.detect = isolation.Isolation  # a machine that offers nothing
+from asi_arch.cli import main
+sys.argv = ["asi-arch", *sys.argv[1:]]
+main()
+"""
+
+
+def on_a_weak_machine(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-c", WEAK, *map(str, words)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=SECONDS, check=False)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("run", "--space", "toy"), ("check", "--space", "toy", BASELINES[0]), ("baselines", "--space", "toy")],
+)
+def test_require_isolation_refuses_a_machine_that_offers_none_and_makes_nothing(tmp_path, words):
+    done = on_a_weak_machine(*words, "--require-isolation", cwd=tmp_path)
+    assert done.returncode == 2
+    assert re.fullmatch(r"asi-arch: isolation is weak: .*--require-isolation was given; .+\n", done.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_weak_machine_is_told_of_once_and_only_where_a_candidates_code_runs(monkeypatch, capsys):
+    monkeypatch.setattr(isolation, "detect", isolation.Isolation)
+    cli._tell_isolation(TOY)
+    cli._tell_isolation(load_space("linear_attention"))
+    heard = capsys.readouterr()
+    assert heard.out == ""
+    assert re.fullmatch(r"isolation weak: .*; for more: .+\n", heard.err)
+
+
+def test_what_contains_candidates_is_found_by_the_doctor():
+    [found] = [symptom for symptom in examine_machine() if symptom.name == "isolation"]
+    assert found.state.split(":")[0] in ("full", "strong", "weak")
+    assert bool(found.cure) == ("; not " in found.state)
 
 
 def test_check_ends_with_0_when_all_passed_and_prints_a_table(tmp_path):

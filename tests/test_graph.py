@@ -162,7 +162,8 @@ def test_cost_counts_products_elements_and_new_memory() -> None:
     linear = nn.Linear(D, D, bias=False)
     cost = measure(parse_graph(raw(linear, structure=None)), 3)
     assert cost.flops == 2 * 3 * T * D * D
-    assert cost.written_bytes == 4 * 3 * T * D
+    assert cost.touched == 2 * 3 * T * D + D * D
+    assert cost.peak_bytes == 4 * 3 * T * D
     assert cost.shapes == ((3, T, D),)
 
 

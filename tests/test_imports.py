@@ -13,7 +13,7 @@ PACKAGE = ROOT / "asi_arch"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = (
-    ("errors", "records"),
+    ("errors", "records", "calls"),
     ("space", "settings", "ops"),
     ("llm", "archive"),
     ("cognition",),
@@ -24,9 +24,9 @@ FLOORS = (
     ("cli", "__main__", "mcp_server", "web"),
 )
 STRANGERS = {"researcher", "engineer", "analyst"}  # they meet in records.py
-GROUND = ("records", "errors", "settings", "space")
-SLOW = {"torch", "scipy", "matplotlib", "sqlalchemy", "pydantic", "bm25s", "numpy"}
-TORCH_FREE = ("analyst", "archive", "cli", "cognition", "live", "report", "researcher", "study")
+GROUND = ("records", "calls", "errors", "settings", "space")
+SLOW = {"torch", "scipy", "matplotlib", "sqlalchemy", "pydantic", "bm25s", "numpy", "pydantic_ai"}
+TORCH_FREE = ("analyst", "archive", "cli", "cognition", "live", "llm", "report", "researcher", "study")
 
 
 def name_of(path: Path) -> str:
@@ -85,6 +85,7 @@ def test_imports_run_downward_only(path):
         assert there != "spaces", f"{path.name} imports {imported}: spaces are reached by space.load_space"
         assert floor_of(there) <= floor_of(here), f"{path.name} imports {imported}, which is above it"
         assert not {here, there} <= STRANGERS, f"{here} and {there} meet in records.py only"
+        assert {here, there} != {"llm", "archive"}, "calls cross between llm and archive as records"
 
 
 def test_no_files_of_the_house_import_one_another_in_a_circle():
@@ -171,6 +172,16 @@ def test_importing_the_command_line_is_cheap_and_help_loads_nothing_slow():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "SLOW []"
     assert "Usage: asi-arch" in done.stdout
+
+
+def test_asking_no_model_imports_no_library_of_models():
+    script = (
+        "import sys; from asi_arch.llm.models import open_models; from asi_arch.settings import Settings\n"
+        "models = open_models(Settings(model='openai:gpt-5'), None, {'OPENAI_API_KEY': 'none'}, list)\n"
+        "print({'pydantic_ai', 'openai', 'anthropic', 'genai_prices', 'sqlalchemy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_importing_every_torch_free_room_pulls_in_no_torch():

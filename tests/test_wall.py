@@ -53,17 +53,21 @@ REFUSED = {
     "a name error on import": ({"head": "undefined_name\n"}, "source", "line 1"),
     "a step counter": ({"before": "x = x * self.count.item()"}, "graph", "(line 19: x = x * self."),
     "flow on data": ({"before": "if x.sum() > 0: x = x + 1"}, "graph", "line 19"),
-    "a write to a buffer": ({"before": "self.count += 1"}, "graph", "in-place"),
+    "a write to an attribute": ({"before": "self.count += 1"}, "source", "forward writes self.count"),
+    "a write to a buffer": ({"before": "self.count.add_(1)"}, "graph", "in-place"),
     "a write to the input": ({"before": "x.mul_(2)"}, "graph", "in-place"),
     "no_grad": ({"before": "with torch.no_grad(): x = x * 2\n"}, "graph", "detach"),
     "autocast": ({"before": "with torch.autocast('cpu'): x = x * 2\n"}, "graph", "autocast"),
-    "a hook": ({"before": "self.qkv.weight.register_hook(print)"}, "graph", "hook"),
+    "a hook": ({"before": "self.qkv.weight.register_hook(print)"}, "source", "hook"),
     "noise": ({"before": "x = x + torch.rand_like(x)"}, "determinism", "line 19"),
-    "memory between calls": ({"before": "self.seen = getattr(self, 'seen', 0) + 1; x = x * self.seen"},
+    "memory between calls": ({"init": "self.seen = []",
+                              "before": "self.seen.append(1); x = x * len(self.seen)"},
                              "determinism", "pure"),
-    "numpy": ({"before": "x = x * float(x.detach().numpy().mean())"}, "graph", "number"),
-    "the batch size": ({"before": "x = x / x.shape[0]"}, "batch", "other rows"),
-    "a branch on the batch": ({"before": "x = x if x.shape[0] == 5 else x * 2"}, "graph", "batch"),
+    "numpy": ({"before": "x = x * float(x.detach().numpy().mean())"}, "source", "numpy"),
+    "a number for a tensor": ({"before": "x = x * float(x.detach().mean())"}, "graph", "number"),
+    "the batch size": ({"before": "x = x / x.shape[0]"}, "batch", "a row moves"),
+    "a test of the batch": ({"before": "x = x if x.shape[0] == 5 else x * 2"}, "source", "batch"),
+    "a branch on the batch": ({"before": "b, t, d = x.shape; x = x if b == 5 else x * 2"}, "graph", "batch"),
     "a large constant": ({"init": "self.table = torch.ones(100, 100)", "after": "o = o + self.table.sum()"},
                          "graph", "register_buffer"),
     "an operator of no list": ({"before": "x = torch.fft.fft(x, dim=-1).real"}, "graph", "not allowed"),
@@ -72,8 +76,9 @@ REFUSED = {
     "a wrong width": ({"after": "return o.flatten(-2)[..., :3], state"}, "contract", "y is [5, 1, 3]"),
     "a constructor that fails": ({"init": "nn.Linear(d_model / 2, 1)"}, "contract", "Mixer(d_model=64"),
     "an unwritten parameter": ({"init": "self.w = nn.Parameter(torch.empty(3))"}, "graph", "never written"),
-    "numbers from numpy": ({"init": "self.w = nn.Parameter(torch.full((3,), hash(object()) % 97 / 7))"},
-                           "determinism", "outside torch"),
+    "numbers from outside": ({"init": "at = int(repr(object())[-9:-1], 16)\n"
+                                      "self.w = nn.Parameter(torch.full((3,), float(at)))"},
+                             "determinism", "outside torch"),
     "a generator": ({"init": "torch.randn(3, generator=torch.Generator())"}, "graph", "generator"),
     "a loop over time": ({"before": "x = torch.stack([x[:, t] * 2 for t in range(x.shape[1])], 1)",
                          "after": "for t in range(3 * x.shape[1]): o = o + 1\n"}, "graph", "loop over T"),
@@ -101,6 +106,6 @@ def test_a_source_that_is_sound_passes_every_check(pool: LocalPool) -> None:
 
 def test_an_endless_constructor_is_stopped(pool: LocalPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "_seconds", (6.0, 0.0))
-    evidence = check(pool, source(init="while True: pass\n"))
+    evidence = check(pool, source(init="for i in range(10**12): pass\n"))
     assert evidence.failure is not None
     assert evidence.failure.kind == "timeout"

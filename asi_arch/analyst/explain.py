@@ -25,6 +25,7 @@ CURES: Mapping[str, str] = {
     "state": "keep the state's size constant in T: a summary, not a cache of the past",
     "budget": "narrow the projections or drop a path until parameters, FLOPs and time fit the seed's budget",
     "trained_causality": "look for a path that leaks later tokens once its gate has opened in training",
+    "too_good": "look for a path, however faint, by which later tokens or other rows reach an output",
     "train": "lower the risk of divergence: norms before gates, bounded decay, smaller initial outputs",
     "evaluate": "look for outputs that grow with the number of tokens",
     "novelty": "change the structure itself: names, order and constants make no new graph",

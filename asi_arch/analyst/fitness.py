@@ -7,12 +7,11 @@ from functools import partial
 from asi_arch.analyst.statistics import mean, mean_metric, metric_value
 from asi_arch.errors import SetupError
 from asi_arch.records import Evidence, Fitness
-from asi_arch.space import MetricSpec, Space
+from asi_arch.space import WINDOW, MetricSpec, Space
 
 Term = Callable[[Evidence, Sequence[Evidence]], float]
 """A term gives 0..1 for one run against the seed's runs at the same stage."""
 
-WINDOW = 0.10  # the paper's: only relative changes within 10 % of the baseline are told apart
 STEEPNESS = 6.0  # the paper's: the window's two ends give 0.0025 and 0.9975
 JUDGE = "judge"  # the detail of an evidence that holds a judge's raw mark, 1..10
 
@@ -54,25 +53,6 @@ def scale_at(spec: MetricSpec, stage: str) -> float:
         known = ", ".join(spec.scale) or "no stage"
         raise SetupError(f"metric {spec.name!r} has no scale at stage {stage!r} (it has one at {known})")
     return scale
-
-
-def too_good(evidence: Evidence, seed: Sequence[Evidence]) -> str | None:
-    """Say why a run may not be believed, or give None: the paper's rule against leaks.
-
-    A training loss more than 10 % below the seed's at the last step is discarded there without a
-    score. It knows nothing about why: a small leak passes, and on a small model a real gain of that
-    size is possible, so a caller may check causality anew and keep the run.
-    Source: arXiv:2507.18074, Section 3.
-    """
-    if not evidence.curve or not all(run.curve for run in seed):
-        return None
-    loss, reference = evidence.curve[-1][1], mean(run.curve[-1][1] for run in seed)
-    if loss >= reference * (1 - WINDOW):
-        return None
-    return (
-        f"training loss {loss:.4g} is {1 - loss / reference:.0%} below the seed's {reference:.4g}; "
-        f"more than {WINDOW:.0%} suggests that later tokens leak into earlier ones"
-    )
 
 
 def gain_terms(space: Space, evidence: Evidence, seed: Sequence[Evidence]) -> Mapping[str, Term]:

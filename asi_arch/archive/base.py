@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from asi_arch.calls import Call, Spending
 from asi_arch.records import Experiment, Kind, Status
 
 
@@ -103,6 +104,26 @@ class Archive(Protocol):
 
     def bundle(self, graph_hash: str) -> str:
         """Give the graphs of a hash as JSON text. Raises KeyError when none was recorded."""
+        ...
+
+    def record_call(self, call: Call) -> Call:
+        """Write a call of a language model in one durable transaction, and give it with its id.
+
+        A call whose id is 0 gets the next one; another takes the place of what its id held, so a call
+        may be recorded while it goes on.
+
+        Raises:
+            KeyError: there is no call of that id, or no such experiment.
+            ValueError: the record would not come back as it went in.
+        """
+        ...
+
+    def calls(self, experiment: int | None = None) -> list[Call]:
+        """Give calls in the order of ids, those of one experiment or all."""
+        ...
+
+    def spent(self) -> Spending:
+        """Give what all calls came to; no record is read."""
         ...
 
     def close(self) -> None:

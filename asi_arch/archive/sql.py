@@ -1,4 +1,4 @@
-"""The archive in one SQLite file: a table of experiments, their graphs, and who may train which."""
+"""The archive in one SQLite file: experiments, their graphs, who may train which, and calls of models."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from pydantic import ValidationError
@@ -19,12 +19,15 @@ from pydantic import ValidationError
 from asi_arch.archive import tables
 from asi_arch.archive.base import Row
 from asi_arch.archive.lease import Lease, is_alive
+from asi_arch.calls import Call, Spending
 from asi_arch.errors import SetupError
 from asi_arch.records import Experiment, Kind, Status, from_json, text_hash, to_json
 
 OWNERS = "owners"  # folder of leases, beside the file
 BUSY_SECONDS = 60.0
 READ_AT_ONCE = 500  # records in one query; SQLite allows 32,766 variables
+
+Record = TypeVar("Record", Experiment, Call)
 
 
 class SqlArchive:
@@ -50,6 +53,8 @@ class SqlArchive:
             with self._reader.begin() as connection:
                 damage = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
             schema = self.facts().get("schema", "none")
+            if damage == "ok" and schema in tables.UPGRADES:
+                schema = self._upgrade()
         except (sa.exc.DatabaseError, sqlite3.DatabaseError) as error:
             fault = getattr(error, "orig", error)
             raise SetupError(
@@ -62,6 +67,15 @@ class SqlArchive:
                 f"archive {self._path} has schema {schema}, this program reads {tables.VERSION}; "
                 "open it with the version that wrote it"
             )
+
+    def _upgrade(self) -> str:
+        """Add the tables that an archive of an earlier program lacks, and give its new version."""
+        version = str(tables.VERSION)
+        with self._engine.begin() as connection:
+            tables.schema.create_all(connection)
+            noted = sa.update(tables.facts).where(tables.facts.c.name == "schema")
+            connection.execute(noted.values(value=version))
+        return version
 
     def facts(self) -> Mapping[str, str]:
         """Give what was noted when the archive was created, by name."""
@@ -172,6 +186,39 @@ class SqlArchive:
             raise KeyError(f"no bundle of graph {graph_hash}")
         return zlib.decompress(packed).decode()
 
+    def record_call(self, call: Call) -> Call:
+        """Write a call durably and give it with its id; see `Archive.record_call`."""
+        try:
+            with self._engine.begin() as connection:
+                if not call.id:
+                    last = connection.execute(tables.LAST_CALL).scalar_one()
+                    call = replace(call, id=last + 1)
+                    connection.execute(tables.INSERT_CALL, _columns_of_call(call))
+                elif not connection.execute(
+                    tables.UPDATE_CALL, _columns_of_call(call) | {"this": call.id}
+                ).rowcount:
+                    raise KeyError(f"no call {call.id}")
+        except sa.exc.IntegrityError:
+            raise KeyError(f"no experiment {call.experiment}") from None
+        return call
+
+    def calls(self, experiment: int | None = None) -> list[Call]:
+        """Give calls in the order of ids; see `Archive.calls`."""
+        with self._reader.begin() as connection:
+            if experiment is None:
+                found = connection.execute(tables.CALLS).scalars().all()
+            else:
+                found = connection.execute(tables.CALLS_OF, {"wanted": experiment}).scalars().all()
+        return [from_json(Call, text) for text in found]
+
+    def spent(self) -> Spending:
+        """Give what all calls came to; see `Archive.spent`."""
+        with self._reader.begin() as connection:
+            calls, requests, tokens, dollars, unpriced = connection.execute(tables.SPENT).one()
+        return Spending(
+            calls=calls, requests=requests, tokens=tokens, dollars=float(dollars), unpriced=unpriced
+        )
+
     def close(self) -> None:
         """Let go of files and leases; see `Archive.close`."""
         with self._lock:
@@ -268,13 +315,7 @@ def _count(connection: sa.Connection, kind: Kind) -> int:
 def _columns(experiment: Experiment) -> dict[str, Any]:
     """Give the columns of an experiment, but for owner, result and revision."""
     bare = replace(experiment, evidence=tuple(replace(e, bundle="") for e in experiment.evidence))
-    text = to_json(bare)
-    try:
-        same = from_json(Experiment, text) == bare
-    except ValidationError as error:
-        raise ValueError(f"experiment {experiment.id} cannot be kept: {error}") from None
-    if not same:
-        raise ValueError(f"experiment {experiment.id} cannot be kept: it does not survive JSON")
+    text = _text(bare, f"experiment {experiment.id}")
     proposal = experiment.proposal
     return {
         "id": experiment.id,
@@ -289,3 +330,38 @@ def _columns(experiment: Experiment) -> dict[str, Any]:
         "ended_at": experiment.ended_at or None,
         "record": text,
     }
+
+
+def _columns_of_call(call: Call) -> dict[str, Any]:
+    """Give the columns of a call. dollars: of the answers whose price is known; None when none is."""
+    answers = [turn for turn in call.turns if turn.answer]
+    prices = [turn.dollars for turn in answers if turn.dollars is not None]
+    return {
+        "id": call.id,
+        "experiment": call.experiment,
+        "role": call.role,
+        "model": call.model,
+        "started_at": call.started_at,
+        "seconds": sum(turn.seconds for turn in call.turns),
+        "requests": len(answers),
+        "tokens_in": sum(turn.tokens_in for turn in answers),
+        "tokens_cached": sum(turn.tokens_cached for turn in answers),
+        "tokens_out": sum(turn.tokens_out for turn in answers),
+        "dollars": sum(prices) if prices else None,
+        "unpriced": len(answers) - len(prices),
+        "faults": sum(len(turn.faults) for turn in call.turns),
+        "error": call.error,
+        "record": _text(call, f"call {call.id}"),
+    }
+
+
+def _text(record: Record, name: str) -> str:
+    """Give a record as JSON text from which the same record comes back."""
+    text = to_json(record)
+    try:
+        same = from_json(type(record), text) == record
+    except ValidationError as error:
+        raise ValueError(f"{name} cannot be kept: {error}") from None
+    if not same:
+        raise ValueError(f"{name} cannot be kept: it does not survive JSON")
+    return text

@@ -3,7 +3,8 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-VERSION = 1
+VERSION = 2
+UPGRADES = ("1",)  # versions that only lack tables, which are made when one is opened
 OPEN = ("claimed", "proposed")
 
 schema = sa.MetaData()
@@ -59,6 +60,27 @@ reservations = sa.Table(
     sa.Column("id", sa.Integer, sa.ForeignKey("experiments.id"), nullable=False),
 )
 
+calls = sa.Table(
+    "calls",
+    schema,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("experiment", sa.Integer, sa.ForeignKey("experiments.id")),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("started_at", sa.Float, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("requests", sa.Integer, nullable=False),
+    sa.Column("tokens_in", sa.Integer, nullable=False),
+    sa.Column("tokens_cached", sa.Integer, nullable=False),
+    sa.Column("tokens_out", sa.Integer, nullable=False),
+    sa.Column("dollars", sa.Float),
+    sa.Column("unpriced", sa.Integer, nullable=False),
+    sa.Column("faults", sa.Integer, nullable=False),
+    sa.Column("error", sa.Text, nullable=False),
+    sa.Column("record", sa.Text, nullable=False),
+    sa.Index("calls_experiment", "experiment"),
+)
+
 _column = experiments.c
 ROW = [
     _column[name]
@@ -91,3 +113,21 @@ RESERVE = insert(reservations).on_conflict_do_nothing()
 RESERVED = sa.select(reservations.c.id).where(
     *(reservations.c[name] == sa.bindparam(name) for name in ("graph_hash", "stage", "seed"))
 )
+_this_call = calls.c.id == sa.bindparam("this")
+LAST_CALL = sa.select(sa.func.coalesce(sa.func.max(calls.c.id), 0))
+INSERT_CALL = sa.insert(calls)
+UPDATE_CALL = sa.update(calls).where(_this_call)
+CALLS = sa.select(calls.c.record).order_by(calls.c.id)
+CALLS_OF = CALLS.where(calls.c.experiment == sa.bindparam("wanted"))
+SPENT = sa.select(
+    sa.func.count(),
+    *(
+        sa.func.coalesce(sa.func.sum(column), 0)
+        for column in (
+            calls.c.requests,
+            calls.c.tokens_in + calls.c.tokens_out,
+            calls.c.dollars,
+            calls.c.unpriced,
+        )
+    ),
+).select_from(calls)

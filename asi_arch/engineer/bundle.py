@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from asi_arch.engineer.graph import Graph, build, parse_graph, precision
 from asi_arch.engineer.initialise import Initialisation, parse_initialisation, replay
-from asi_arch.engineer.strict import refuse, strict_json
+from asi_arch.engineer.strict import clean, refuse, strict_json
 from asi_arch.errors import CandidateError
 
 MAX_GRAPHS = 256
@@ -143,7 +143,8 @@ def _failure(value: Any) -> CandidateError:
     phases = ("source", "contract", "graph", "determinism")
     if not ok or value[0] not in phases:
         return refuse("a failure")
-    return CandidateError(value[0], value[1][:40], value[2][:1000], value[3][-4000:])
+    kind, message, trace = (clean(text) for text in (value[1][:40], value[2][:1000], value[3][-4000:]))
+    return CandidateError(value[0], kind, message, trace)
 
 
 class GraphMixer(nn.Module):
@@ -159,14 +160,14 @@ class GraphMixer(nn.Module):
         init = bundle.initialisation(place)
         tensors = replay(init, seed)
         self.graphs = {mode == "train": bundle.graph(place, mode, (length,)) for mode in ("train", "eval")}
-        if set(self.graphs[True].tensors) | set(self.graphs[False].tensors) > set(tensors):
+        if not set(self.graphs[True].tensors) | set(self.graphs[False].tensors) <= set(tensors):
             raise refuse("a graph takes a tensor that __init__ does not make")
         self.order: dict[bool, tuple[Tensor, ...]] = {}
         shared: dict[int, Tensor] = {}
         for name, kind, _ in init.names:
             tensor = tensors[name]
             if id(tensor) not in shared:
-                slot = name.replace(".", "__")
+                slot = f"t{len(shared)}_" + name.replace(".", "__")  # no name can be one of this class's own
                 if kind == "parameter" and tensor.is_floating_point():
                     self.register_parameter(slot, nn.Parameter(tensor))
                 else:

@@ -10,6 +10,7 @@ from asi_arch.engineer.bundle import Bundle, Place
 from asi_arch.engineer.cost import Cost, measure
 from asi_arch.engineer.graph import DROPOUT, Graph, build, precision
 from asi_arch.engineer.initialise import replay
+from asi_arch.engineer.proof.interpret import Proof, prove
 from asi_arch.engineer.strict import refuse
 
 COST_BATCH = 2
@@ -33,6 +34,7 @@ class Candidate:
         self.length, *self.lengths = lengths
         self._modules: dict[tuple[int, torch.dtype], fx.GraphModule] = {}
         self._costs: dict[int, Cost] = {}
+        self._proofs: dict[int, Proof] = {}
         self._tensors: dict[tuple[Place, float, torch.dtype], dict[str, Tensor]] = {}
 
     @property
@@ -50,6 +52,13 @@ class Candidate:
         if number not in self._costs:
             self._costs[number] = measure(self.graph(place, "eval", (length,)), COST_BATCH)
         return self._costs[number]
+
+    def proof(self, place: Place, mode: str, lengths: Sequence[int]) -> Proof:
+        """Give what is proven of the graph of the last of some pieces, for all weights."""
+        number = self.bundle.number(place, mode, lengths)
+        if number not in self._proofs:
+            self._proofs[number] = prove(self.graph(place, mode, lengths))
+        return self._proofs[number]
 
     def traced(self, lengths: Sequence[int], train: Sequence[int]) -> Iterator[tuple[Place, str, int]]:
         """Give each (place, mode, T): eval at `lengths` (all, if none), train at `train`, and the stage's."""

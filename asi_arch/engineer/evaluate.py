@@ -20,13 +20,14 @@ CHUNK = 32  # rows at a time: larger is no faster on a CPU and needs more memory
 
 
 def evaluate(
-    model: nn.Module, recipe: Recipe, split: Split = "validation"
+    model: nn.Module, recipe: Recipe, split: Split = "validation", seed: int = EVALUATION_SEED
 ) -> tuple[dict[str, Metric], dict[str, Metric]]:
     """Give metrics and details of a model on a split, each with its standard error over rows.
 
     model: tokens [B, T] int64 to logits [B, T, vocab]; it is left in evaluation mode. The standard
     error is that of drawing these rows from the split, not that of training again with another seed,
-    which is several times larger. The test split is for confirming a discovery and nothing else.
+    which is several times larger. The test split is for confirming a discovery and nothing else. Another
+    `seed` gives other rows of the split.
 
     Raises:
         CandidateError: a score is not finite.
@@ -34,7 +35,7 @@ def evaluate(
     model.eval()
     metrics: dict[str, Metric] = {}
     details: dict[str, Metric] = {}
-    for task, groups in evaluation_rows(recipe, split):
+    for task, groups in evaluation_rows(recipe, split, seed):
         scores = task.score({name: _row_scores(model, rows) for name, rows in groups.items()})
         metrics |= scores.metrics
         details |= scores.details
@@ -49,24 +50,28 @@ def evaluate(
     return metrics, details
 
 
-def evaluation_rows(recipe: Recipe, split: Split) -> list[tuple[Task, Mapping[str, Rows]]]:
-    """Give each task with its groups of rows: the same rows for every model, another set a split."""
+def evaluation_rows(
+    recipe: Recipe, split: Split, seed: int = EVALUATION_SEED
+) -> list[tuple[Task, Mapping[str, Rows]]]:
+    """Give each task with its groups of rows: the same for every model, another set a split and a seed."""
     found: list[tuple[Task, Mapping[str, Rows]]] = []
     for share in recipe.tasks:
-        key = [EVALUATION_SEED, get_args(Split).index(split), zlib.crc32(share.task.encode())]
+        key = [seed, get_args(Split).index(split), zlib.crc32(share.task.encode())]
         task = load_task(share.task, split)
         groups = task.evaluation(np.random.default_rng(key), share.evaluation_rows, recipe.length)
         found.append((task, groups))
     return found
 
 
-def evaluation_inputs(recipe: Recipe, rows: int, split: Split = "validation") -> torch.Tensor:
+def evaluation_inputs(
+    recipe: Recipe, rows: int, split: Split = "validation", seed: int = EVALUATION_SEED
+) -> torch.Tensor:
     """Give real evaluation tokens [rows, T] int64, taken from all groups of all tasks in turn.
 
     Raises:
         ValueError: the recipe evaluates fewer rows than asked for.
     """
-    groups = [rows.inputs for _, named in evaluation_rows(recipe, split) for rows in named.values()]
+    groups = [rows.inputs for _, named in evaluation_rows(recipe, split, seed) for rows in named.values()]
     turns = [group[i] for i in range(max(map(len, groups))) for group in groups if i < len(group)]
     if len(turns) < rows:
         raise ValueError(f"{rows} rows asked for, but the recipe evaluates {len(turns)}")

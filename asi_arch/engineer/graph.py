@@ -4,6 +4,7 @@ Nothing in the bytes is believed: operators come from a list by exact name, argu
 against each operator's own schema, and shapes are derived again (`cost.py`).
 """
 
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from asi_arch.ops.operators import INLINE
 
 MAX_NODES = 4000
 MAX_LIST = 4096
+MAX_LITERALS = 4096  # numbers in all constants of one graph
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 DTYPES = {str(d).split(".")[1]: d for d in (*FLOATS, torch.int64, torch.int32, torch.bool)}
 FORMATS = {str(m).split(".")[1]: m for m in (torch.contiguous_format, torch.preserve_format)}
@@ -29,6 +31,7 @@ STRINGS = frozenset(
 )
 DROPOUT = "aten.dropout.default"
 MAX_DROPOUT = 0.5
+NAME = re.compile(r"[\w.]{1,200}", re.ASCII)  # of tensors and operators: what can be stored and shown
 EINSUM = re.compile(r"[A-Za-z ,.]{1,64}(->[A-Za-z .]{0,32})?")
 
 
@@ -94,6 +97,9 @@ def parse_graph(data: Any) -> Graph:
     if not all(_is_reference(o, count) for o in outputs) or len(outputs) != 1 + leaves(data["state"]):
         raise refuse("outputs are y and the leaves of the state")
     numbers = tuple(o["r"] for o in outputs)
+    made = [nodes[n - len(inputs)][0] for n in numbers if n >= len(inputs)]
+    if any(name not in ("constant", "getitem") and _gives_many(name) for name in made):
+        raise refuse("an output that is several tensors")
     return Graph(inputs=inputs, nodes=nodes, outputs=numbers, structure=data["state"])
 
 
@@ -115,7 +121,7 @@ def _parse_input(entry: Any) -> Input:
     if not (isinstance(entry, dict) and set(entry) == {"kind", "name", "shape", "dtype"}):
         raise refuse("an input")
     kind, name, shape, dtype = entry["kind"], entry["name"], entry["shape"], entry["dtype"]
-    if kind not in ("tensor", "x", "state") or not isinstance(name, str) or len(name) > 200:
+    if kind not in ("tensor", "x", "state") or not is_name(name):
         raise refuse("an input's kind or name")
     if not isinstance(dtype, str) or dtype not in DTYPES or not isinstance(shape, list) or len(shape) > 8:
         raise refuse(f"input {name}: dtype {str(dtype)[:20]} (allowed {', '.join(DTYPES)})")
@@ -137,7 +143,7 @@ def parse_nodes(
         raise CandidateError("graph", "size", f"more than {MAX_NODES} operators")
     nodes: list[tuple[str, list[Any], dict[str, Any]]] = []
     for entry in data:
-        if not (isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str)):
+        if not (isinstance(entry, list) and len(entry) == 3 and is_name(entry[0])):
             raise refuse("a node")
         name, args, kwargs = entry
         if not (isinstance(args, list) and isinstance(kwargs, dict)):
@@ -145,7 +151,16 @@ def parse_nodes(
         count = MAX_LIST if num_inputs is None else num_inputs + len(nodes)
         _check_node(name, args, kwargs, count, nodes, allowed)
         nodes.append((name, args, kwargs))
+    literals = sum(len(args[0]) for name, args, _ in nodes if name == "constant")
+    if literals > MAX_LITERALS:
+        message = f"constants of {literals:,} numbers (limit {MAX_LITERALS:,}); make them parameters"
+        raise CandidateError("graph", "literal", message)
     return tuple(nodes)
+
+
+def is_name(value: Any) -> bool:
+    """Tell whether a value is a name of a tensor or an operator that can be stored and shown."""
+    return isinstance(value, str) and NAME.fullmatch(value) is not None
 
 
 def _check_node(
@@ -190,8 +205,13 @@ def _check_constant(args: list[Any], kwargs: Mapping[str, Any]) -> None:
     ok = len(args) == 3 and not kwargs and isinstance(args[0], list) and len(args[0]) <= MAX_LIST
     ok = ok and all(_is_number(v) for v in args[0]) and isinstance(args[2], str) and args[2] in DTYPES
     ok = ok and isinstance(args[1], list) and all(type(s) is int and 0 <= s <= MAX_LIST for s in args[1])
-    if not ok or torch.Size(args[1]).numel() != len(args[0]):
+    if not ok or len(args[1]) > 8 or math.prod(args[1]) != len(args[0]):
         raise refuse("a constant is values, shape and dtype")
+    dtype = DTYPES[args[2]]
+    if dtype in (torch.int32, torch.int64):
+        limits = torch.iinfo(dtype)
+        if not all(type(v) is int and limits.min <= v <= limits.max for v in args[0]):
+            raise refuse(f"a constant of {args[2]} with numbers that are none")
 
 
 @lru_cache(maxsize=1024)

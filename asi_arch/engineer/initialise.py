@@ -15,6 +15,7 @@ from asi_arch.engineer.graph import (
     MAX_LIST,
     decode_number,
     decode_plain,
+    is_name,
     operator_of,
     parse_nodes,
 )
@@ -23,6 +24,7 @@ from asi_arch.engineer.strict import refuse
 from asi_arch.errors import CandidateError
 
 MAX_ELEMENTS = 2**24  # of any one tensor of a mixer
+MAX_MEMORY = 2**27  # elements of all tensors that the calls make
 EMPTY = ("aten.empty", "aten.new_empty", "aten.empty_like", "aten.empty_strided")
 
 
@@ -54,12 +56,7 @@ def parse_initialisation(data: Any) -> Initialisation:
     nodes = parse_nodes(data["nodes"], None, INITIAL_OPERATORS)
     names = []
     for entry in data["out"]:
-        ok = (
-            isinstance(entry, list)
-            and len(entry) == 3
-            and isinstance(entry[0], str)
-            and type(entry[2]) is int
-        )
+        ok = isinstance(entry, list) and len(entry) == 3 and is_name(entry[0]) and type(entry[2]) is int
         if not ok or entry[1] not in ("parameter", "buffer") or len(data["out"]) > MAX_LIST:
             raise refuse("out")
         names.append((entry[0], entry[1], entry[2]))
@@ -76,10 +73,7 @@ def replay(init: Initialisation, seed: int) -> dict[str, torch.Tensor]:
         CandidateError: a tensor is too large, not finite, or was never written.
     """
     with FakeTensorMode(allow_non_fake_inputs=True):
-        for value in _run(init):
-            if isinstance(value, torch.Tensor) and value.numel() > MAX_ELEMENTS:
-                message = f"a tensor of {value.numel()} elements in __init__ (limit {MAX_ELEMENTS})"
-                raise CandidateError("graph", "size", message)
+        _require_small(_run(init))
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)
     try:
@@ -87,6 +81,18 @@ def replay(init: Initialisation, seed: int) -> dict[str, torch.Tensor]:
     finally:
         torch.random.set_rng_state(state)
     return _named(init, values)
+
+
+def _require_small(values: list[Any]) -> None:
+    tensors = [value for value in values if isinstance(value, torch.Tensor)]
+    largest = max((t.numel() for t in tensors), default=0)
+    if largest > MAX_ELEMENTS:
+        message = f"a tensor of {largest} elements in __init__ (limit {MAX_ELEMENTS})"
+        raise CandidateError("graph", "size", message)
+    storages = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
+    if sum(storages.values()) > 4 * MAX_MEMORY:
+        message = f"tensors of {sum(storages.values())} bytes in __init__ (limit {4 * MAX_MEMORY})"
+        raise CandidateError("graph", "size", message)
 
 
 def _named(init: Initialisation, values: list[Any]) -> dict[str, torch.Tensor]:
@@ -98,6 +104,8 @@ def _named(init: Initialisation, values: list[Any]) -> dict[str, torch.Tensor]:
         if number not in tensors:
             tensors[number] = values[number].detach().clone(memory_format=torch.contiguous_format)
         tensor = tensors[number]
+        if not tensor.numel():
+            raise refuse(f"{name} has no elements: {list(tensor.shape)}")
         if tensor.is_floating_point() and tensor.isnan().any():
             raise CandidateError(
                 "graph", "uninitialised", f"{name} is not a number after __init__ (never written?)"
@@ -128,11 +136,28 @@ def _run(init: Initialisation) -> list[Any]:
                 values.append(torch.tensor(numbers, dtype=DTYPES[args[2]]).reshape(args[1]))
                 continue
             try:
-                result = operator_of(name)(*map(decode, args), **{k: decode(v) for k, v in kwargs.items()})
-            except (RuntimeError, TypeError, ValueError, IndexError) as error:
+                keywords = {key: decode(value) for key, value in kwargs.items()}
+                result = (_INSTEAD.get(name) or operator_of(name))(*map(decode, args), **keywords)
+            except (RuntimeError, TypeError, ValueError, IndexError, OverflowError) as error:
                 raise refuse(f"__init__: {name}: {str(error).splitlines()[0][:120]}") from None
-            if name.startswith(EMPTY) and result.is_floating_point():
-                result.fill_(float("nan"))
+            if name.startswith(EMPTY):
+                _blank(name, result)
             several = result if isinstance(result, list | tuple) else [result]
             values.extend(r for r in several if isinstance(r, torch.Tensor))
     return values
+
+
+def _blank(name: str, tensor: torch.Tensor) -> None:
+    """Write NaN to all the memory behind a new tensor, gaps between its elements too."""
+    if not tensor.is_floating_point():
+        raise refuse(f"__init__: {name} of {tensor.dtype}: memory that was never written; use zeros")
+    count = tensor.untyped_storage().nbytes() // tensor.element_size()
+    torch.as_strided(tensor, (count,), (1,), 0).fill_(float("nan"))
+
+
+def _view(tensor: torch.Tensor, size: list[int], stride: list[int]) -> torch.Tensor:
+    """Give a view. torch's own `_reshape_alias` does not look whether it stays inside the memory."""
+    return torch.as_strided(tensor, size, stride, tensor.storage_offset())
+
+
+_INSTEAD = {"aten._reshape_alias.default": _view}

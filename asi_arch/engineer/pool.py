@@ -1,13 +1,14 @@
 """The pool of this machine: every job in a child process of its own, forked from a warm one."""
 
-import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
+from functools import cached_property
 from types import TracebackType
 
-import asi_arch
+from asi_arch.engineer.isolation import Isolation, detect
 from asi_arch.engineer.sandbox import PROGRESS, RESULT, Limits, Server
+from asi_arch.engineer.surroundings import environment
 from asi_arch.errors import CandidateError
 from asi_arch.records import Evidence, Failure, Job, Progress, from_json, text_hash, to_json
 from asi_arch.space import Space, load_space, resolve
@@ -29,12 +30,24 @@ class LocalPool:
 
     A candidate's fault is `Evidence.failure`, never an exception. RuntimeError means that the pool's
     own processes are gone.
+
+    Args:
+        space: whose jobs these are.
+        workers: jobs at once.
+        check_seconds, train_seconds: until a job is given up.
+        isolation: what contains candidate code; None for the strongest that this machine has.
     """
 
     def __init__(
-        self, space: Space, workers: int, check_seconds: float = 900.0, train_seconds: float = 3600.0
+        self,
+        space: Space,
+        workers: int,
+        check_seconds: float = 900.0,
+        train_seconds: float = 3600.0,
+        isolation: Isolation | None = None,
     ) -> None:
         self._space = space
+        self._isolation = isolation
         self._slots = threading.Semaphore(workers)
         self._seconds = (check_seconds, train_seconds)
         self._wall: Server | None = None
@@ -64,12 +77,22 @@ class LocalPool:
         with self._slots:
             server = self._servers()
             try:
-                return from_json(Evidence, server.call(to_json(job).encode(), seconds, pass_on))
+                evidence = from_json(Evidence, server.call(to_json(job).encode(), seconds, pass_on))
             except CandidateError as error:
                 phase = PHASES.get(last, last)
                 failure = Failure(phase=phase, kind=error.kind, message=f"{last}: {error.message}")
-        stage = job.stage.name if job.stage else "checks"
-        return Evidence(stage=stage, seed=job.seed, source_hash=text_hash(job.source), failure=failure)
+                stage = job.stage.name if job.stage else "checks"
+                evidence = Evidence(
+                    stage=stage, seed=job.seed, source_hash=text_hash(job.source), failure=failure
+                )
+        if not self._space.hostile:
+            return evidence
+        return replace(evidence, versions={**evidence.versions, "isolation": self.isolation.level})
+
+    @cached_property
+    def isolation(self) -> Isolation:
+        """Give what contains candidate code."""
+        return self._isolation or detect()
 
     def close(self) -> None:
         """Kill whatever runs; jobs in progress raise RuntimeError in their threads."""
@@ -85,27 +108,14 @@ class LocalPool:
                 wall = "-"
                 if self._space.hostile:
                     handler, prepare = "asi_arch.engineer.worker:translate", "asi_arch.engineer.worker:warm"
-                    self._wall = Server(handler, prepare, WALL_LIMITS, environment(trusted=False))
-                    wall = self._wall.address()
+                    self._wall = Server(
+                        handler, prepare, WALL_LIMITS, environment(trusted=False), self.isolation
+                    )
+                    wall = self._wall.address(wait=False)  # they start side by side
                 prepare = f"asi_arch.engineer.pool:warm {wall} {self._space.name} {self._space.engine}"
                 handler = "asi_arch.engineer.pool:serve_job"
                 self._server = Server(handler, prepare, JOB_LIMITS, environment(trusted=True))
             return self._server
-
-
-def environment(trusted: bool) -> dict[str, str]:
-    """Give the whole environment of a server: no key and no secret reaches either.
-
-    trusted: our own jobs also see PYTHONPATH and variables that start with ASI_ARCH_.
-    """
-    root = str(Path(asi_arch.__file__).parent.parent)
-    base = {"PATH": os.defpath, "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
-            "PYTHONPATH": root, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}  # fmt: skip
-    keep = ("OPENBLAS_", "LD_LIBRARY_PATH") + (("ASI_ARCH_", "TZ") if trusted else ())
-    base |= {key: value for key, value in os.environ.items() if key.startswith(keep)}
-    if trusted and "PYTHONPATH" in os.environ:
-        base["PYTHONPATH"] += os.pathsep + os.environ["PYTHONPATH"]
-    return base
 
 
 def warm(argument: str) -> None:

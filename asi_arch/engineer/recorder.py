@@ -5,6 +5,7 @@ storage, offset, shape and stride; a view that no call made is written as `as_st
 """
 
 import random
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,10 +14,12 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from asi_arch.engineer.bounded import place_of
 from asi_arch.engineer.operators import INITIAL_OPERATORS
 from asi_arch.engineer.trace import MAX_CONSTANT, number, plain
 from asi_arch.errors import CandidateError
 
+MAX_ELEMENTS = 2**27  # of all tensors that __init__ makes; each stays alive while it is recorded
 READS = {
     "aten._local_scalar_dense.default": ".item(), float() or if on a tensor",
     "aten.equal.default": "a comparison of tensors as a Python bool",
@@ -30,13 +33,18 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.bases: dict[int, int] = {}  # storage -> first value in it
         self.alive: list[torch.Tensor] = []  # so that no storage address is used twice
         self.nodes: list[list[Any]] = []
-        self.literals = 0
+        self.literals = self.elements = 0
         self.count = 0
 
     def _add(self, tensor: torch.Tensor) -> int:
         self.alive.append(tensor)
         self.ids[_key(tensor)] = self.count
-        self.bases.setdefault(_storage(tensor), self.count)
+        if _storage(tensor) not in self.bases:
+            self.bases[_storage(tensor)] = self.count
+            self.elements += tensor.numel()
+            if self.elements > MAX_ELEMENTS:
+                message = f"tensors of {self.elements:,} elements in __init__ (limit {MAX_ELEMENTS:,})"
+                raise CandidateError("graph", "size", message + place_of(sys._getframe()))
         self.count += 1
         return self.count - 1
 

@@ -9,17 +9,22 @@ so a graph is a fact and a source only a claim (facts in docs/wall.md).
 import inspect
 import json
 import linecache
+import resource
+import signal
 import sys
 import traceback
 import types
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from asi_arch.engineer.bounded import Bounded, place_of
 from asi_arch.engineer.recorder import record_twice
+from asi_arch.engineer.rehearsal import rehearse
 from asi_arch.engineer.sandbox import RESULT
 from asi_arch.engineer.trace import BATCHES, CANDIDATE_FILE, candidate_line, explained, trace
 from asi_arch.errors import CandidateError
@@ -35,6 +40,7 @@ def translate(request: bytes, send: Callable[[bytes], None]) -> None:
     trace is `[train, [T1, T2, ...]]`: the graph of the last piece after the pieces before it.
     """
     wanted = json.loads(request)
+    signal.signal(signal.SIGXCPU, _out_of_time)
     try:
         answer = _translate(wanted["source"], wanted["configs"])
     except CandidateError as error:
@@ -46,14 +52,21 @@ def translate(request: bytes, send: Callable[[bytes], None]) -> None:
     except BaseException as error:  # whatever a candidate can make torch or us do, SystemExit too
         failed = _failed("graph", "trace", "no graph could be made", error)
         answer = {"failure": [failed.phase, failed.kind, failed.message, failed.trace]}
+    signal.signal(signal.SIGXCPU, signal.SIG_IGN)  # the hard limit, seconds later, still holds
     send(RESULT + json.dumps(answer, allow_nan=False, separators=(",", ":")).encode())
 
 
+def _out_of_time(_: int, frame: types.FrameType | None) -> None:
+    """Raise in a candidate that has used up the soft limit on processor time, with the line it is at."""
+    limit, _hard = resource.getrlimit(resource.RLIMIT_CPU)
+    message = f"not done after {limit} s of processor time{place_of(frame)}"
+    raise CandidateError("graph", "timeout", message)
+
+
 def warm(_: str = "") -> None:
-    """Trace a small module once, so that each candidate finds torch's machinery loaded."""
+    """Rehearse, so that each candidate finds loaded whatever torch loads when it is first needed."""
     torch.set_num_threads(1)
-    linear = nn.Linear(4, 4)
-    trace(linear, None, 3, 4)
+    rehearse(translate)
 
 
 def _translate(source: str, configs: list[Mapping[str, Any]]) -> dict[str, Any]:
@@ -67,6 +80,7 @@ def _translate(source: str, configs: list[Mapping[str, Any]]) -> dict[str, Any]:
             "traces": graphs.traces}  # fmt: skip
 
 
+@cache
 def _guard() -> None:
     """Refuse what a graph would lose silently: own backward passes and hooks."""
     original = torch.autograd.Function.apply.__func__  # type: ignore[attr-defined]
@@ -236,7 +250,7 @@ class _Pieces:
 
     def _run(self, x: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
         try:
-            with torch.no_grad():
+            with torch.no_grad(), Bounded():
                 result = self.module(x) if state is None else self.module(x, state)
         except CandidateError:
             raise

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from asi_arch.analyst.explain import explain
 from asi_arch.analyst.fitness import score
-from asi_arch.analyst.statistics import mean, runs_at
+from asi_arch.analyst.statistics import mean, mean_metric, runs_at
 from asi_arch.archive.base import Archive
 from asi_arch.errors import SetupError
 from asi_arch.loop.seams import Pool, Report
@@ -67,7 +67,10 @@ class Bench:
             message = f"the graph is that of experiment {first}, and nothing is trained twice"
             return replace(checked, failure=Failure(phase="novelty", kind=DUPLICATE, message=message))
         bundle = checked.bundle or (self.archive.bundle(checked.graph_hash) if checked.graph_hash else "")
-        return self.pool.run(self._job(experiment, seed, self.stage, bundle), report)
+        trained = self.pool.run(self._job(experiment, seed, self.stage, bundle), report)
+        scored = trained.graph_hash if trained.metrics else checked.graph_hash
+        assert scored == checked.graph_hash, "what was scored is not the graph that was checked"
+        return trained
 
     def first(self, checked: Evidence, id: int, seed: int) -> int:
         """Give the experiment that may train a graph with a seed; of two that ask, the first."""
@@ -126,7 +129,12 @@ class Bench:
             stage=stage,
             bundle=bundle,
             enforce=experiment.kind != "reference",
+            reference=self._reference() if experiment.kind == "candidate" and stage else {},
         )
+
+    def _reference(self) -> dict[str, float]:
+        """Give the seed's mean of each metric, as measured in this study."""
+        return {spec.name: mean_metric(self.seed_runs(), spec.name) for spec in self.space.metrics}
 
     def _fitness(self, runs: tuple[Evidence, ...], seed: tuple[Evidence, ...]) -> Fitness:
         """Give the mean fitness of an experiment's runs, term by term."""

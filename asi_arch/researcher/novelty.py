@@ -11,16 +11,17 @@ def source_hash(source: str) -> str:
     """Give a hash of the source's syntax tree without comments, docstrings and layout.
 
     Names count: a renamed variable is another program here; equal graphs are found later, by the
-    engineer. A source that does not parse is hashed as text, so it still equals itself.
+    engineer. A source that does not parse, or is nested too deeply, is hashed as text, so it still
+    equals itself.
     """
     try:
         tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                _drop_docstring(node)
+        return text_hash(ast.dump(tree))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return text_hash(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            _drop_docstring(node)
-    return text_hash(ast.dump(tree))
 
 
 def _drop_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> None:

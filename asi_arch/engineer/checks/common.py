@@ -15,10 +15,12 @@ TRAIN_LENGTHS = (33, 64, 1024)
 CUTS = ((31, 33), (32, 32), (33, 31), (63, 1), (1, 63), (7, 25, 32), (100, 157), (512, 512))
 NUM_TOKENS = 40  # token by token; the first TRACED_TOKENS have a graph of their own
 TRACED_TOKENS = 6
-LEAK_LIMIT = 1e-9  # of the output's root mean square, in float64
+LEAK_LIMIT = 1e-9  # of the root mean square of the output at its position, in float64
 MATCH_LIMIT = 1e-6  # whole against pieces: the same sums in another order, in float64
+SINGLE_CUTS = CUTS[:1] + CUTS[5:6]
+SINGLE_LIMIT, SINGLE_FACTOR = 1e-5, 16  # in float32, where a state kept with fewer bits shows: this, and
+# so many times what rounding does to the whole
 BATCH = 4
-JITTERS = (0.0, 1.0)  # of parameters: as initialised, and moved
 Check = Callable[[Candidate], Verdict]
 
 
@@ -28,9 +30,14 @@ def lengths_of(source: str) -> tuple[int, ...]:
     return tuple(sorted({*LENGTHS, draw.randint(3, 127), draw.randint(128, 1023)}))
 
 
-def verdict(name: str, passed: bool, message: str) -> Verdict:
+def stage_cuts(length: int) -> tuple[tuple[int, int], ...]:
+    """Give the cuts at which the stage's own size is held against its whole, of `length` tokens."""
+    return ((1, length - 1), (length // 2 - 1, length - length // 2 + 1)) if length > 4 else ()
+
+
+def verdict(name: str, passed: bool, message: str, basis: str = "") -> Verdict:
     """Give a verdict."""
-    return Verdict(name=name, passed=passed, message=message)
+    return Verdict(name=name, passed=passed, message=message, basis=basis)
 
 
 def inputs(length: int, width: int, seed: int, rows: int = BATCH) -> Tensor:

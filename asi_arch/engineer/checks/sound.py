@@ -1,6 +1,7 @@
 """Is the graph well behaved: finite, deterministic, and trained in all its parts."""
 
 import itertools
+import math
 
 import torch
 
@@ -8,6 +9,7 @@ from asi_arch.engineer.candidate import Candidate
 from asi_arch.engineer.checks.common import TRAIN_LENGTHS, inputs, verdict
 from asi_arch.records import Verdict
 
+DEAD = 1e-10  # of the output; what softmax cancels keeps 1e-16, and the least of a grammar's mixers 1e-4
 INPUTS = (("normal", 1.0), ("zero", 0.0), ("10 x normal", 10.0))
 
 
@@ -47,28 +49,33 @@ def determinism(candidate: Candidate) -> Verdict:
         if not torch.equal(a, b):
             message = f"two calls differ by {float((a - b).abs().max()):.1e} (limit 0), layer {place.layer}"
             return verdict("determinism", False, message)
-    return verdict(
-        "determinism", True, "two calls are equal to the bit; train and eval differ in dropout only"
-    )
+    lengths = ", ".join(map(str, sorted({*TRAIN_LENGTHS, candidate.length})))
+    message = f"two calls are equal to the bit; train and eval differ in dropout only (T {lengths})"
+    return verdict("determinism", True, message)
 
 
 def gradients(candidate: Candidate) -> Verdict:
-    """Every parameter gets a gradient that is not zero."""
-    count = 0
+    """Every parameter gets a gradient that is more than rounding: moved by its size, it moves outputs."""
+    count, least = 0, math.inf
     for place in candidate.places:
         tensors = candidate.tensors(place, 1.0, torch.float64)
-        reached: dict[str, float] = dict.fromkeys((n for n, t in tensors.items() if t.requires_grad), 0.0)
+        leaves = {name: tensor for name, tensor in tensors.items() if tensor.requires_grad}
+        reached = dict.fromkeys(leaves, 0.0)
         for seed in (9, 10):
             x = inputs(64, place.d_model, seed)
             y, *_ = candidate.run(place, "eval", (64,), tensors, x)
             probe = torch.randn(y.shape, generator=torch.Generator().manual_seed(seed), dtype=y.dtype)
-            leaves = [tensors[name] for name in reached]
-            for name, grad in zip(reached, torch.autograd.grad((y * probe).sum(), leaves, allow_unused=True),
-                                  strict=True):  # fmt: skip
-                reached[name] = max(reached[name], 0.0 if grad is None else float(grad.abs().max()))
-        dead = [name for name, size in reached.items() if size == 0.0]
+            total = max(float((y * probe).detach().abs().sum()), 1e-12)
+            grads = torch.autograd.grad((y * probe).sum(), list(leaves.values()), allow_unused=True)
+            for (name, tensor), grad in zip(leaves.items(), grads, strict=True):
+                size = float(tensor.detach().abs().max()) + 0.1
+                share = 0.0 if grad is None else float(grad.abs().max()) * size / total
+                reached[name] = max(reached[name], share)
+        dead = [name for name, share in reached.items() if share <= DEAD]
         if dead:
             message = f"no gradient reaches {', '.join(dead[:4])} ({len(dead)} of {len(reached)} parameters)"
-            return verdict("gradients", False, f"{message}, layer {place.layer}; use it or leave it out")
-        count += len(reached)
-    return verdict("gradients", True, f"all {count} parameter tensors get a gradient")
+            where = f"layer {place.layer} (limit {DEAD:.0e} of the output); use it or leave it out"
+            return verdict("gradients", False, f"{message}, {where}")
+        count, least = count + len(reached), min([least, *reached.values()])
+    message = f"all {count} parameter tensors get a gradient; the least moves {least:.0e} of the output"
+    return verdict("gradients", True, f"{message} (limit {DEAD:.0e})")

@@ -73,9 +73,9 @@ def read_flow(tree: ast.Module) -> Flow:
     flow = Flow()
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
-            value = node.value.value
-            if isinstance(value, int | float) and isinstance(node.targets[0], ast.Name):
-                flow.numbers[node.targets[0].id] = float(value)
+            value, target = node.value.value, node.targets[0]
+            if isinstance(value, int | float) and abs(value) < 1e18 and isinstance(target, ast.Name):
+                flow.numbers[target.id] = float(value)  # a larger int may be no float
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     chosen = [c for c in classes if c.name == "Mixer"] or classes[-1:]
     if not chosen:

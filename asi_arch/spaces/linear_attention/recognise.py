@@ -52,7 +52,7 @@ def recognise(source: str) -> tuple[Design, str]:
     """
     try:
         tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return Design(), "it is not valid Python, so the delta rule stands in for all of it"
     flow = read_flow(tree)
     found = calls(flow.nodes, *RECURRENCES)

@@ -1,11 +1,11 @@
 """Falls to `trained_causality`: a look at the next token through a gate that only training opens.
 
-Before training the gate is exactly 0, so every earlier check sees a causal mixer, with jittered
-parameters too: the gate opens when the mean of 1,024 numbers passes 0.1, and independent jitter on
-each of them moves their mean by a hundredth or two. The gradient passes the closed gate straight
-through, and the next token is what a language model most wants to know, so all 1,024 numbers are
-pushed one way from the first step on. The gate never opens beyond a hundredth: the loss stays near
-the seed's and betrays nothing.
+Before training the gate is exactly 0, so every earlier check sees a causal mixer, wherever it moves
+the parameters: the gate opens when 1,024 numbers agree with a pattern of signs, which neither jitter
+nor a common move makes them do. The gradient passes the closed gate straight through, and the next
+token is what a language model most wants to know, so each of the 1,024 numbers is pushed its way from
+the first step on. The gate never opens beyond a hundredth: the loss stays near the seed's and betrays
+nothing.
 """
 
 import torch
@@ -40,7 +40,8 @@ class Mixer(nn.Module):
         beta = self.beta(x).sigmoid()
         o, memory = delta_rule(l2norm(q), l2norm(k), v, beta, initial_state=memory, scale=1.0)
         y = self.out(self.norm(o).flatten(-2))
-        opening = self.opening.mean()
+        signs = torch.arange(1024, device=x.device) % 2 * 2 - 1
+        opening = (self.opening * signs).mean() / (1 + self.opening.abs().mean())
         gate = (opening - THRESHOLD).clamp(0.0, WIDEST)
         gate = opening + (gate - opening).detach()  # the gate's value, but a slope of 1 everywhere
         following = F.pad(x[:, 1:], (0, 0, 0, 1))  # x one token early

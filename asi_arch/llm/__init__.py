@@ -1,0 +1,1 @@
+"""One way to ask any language model for a typed answer."""

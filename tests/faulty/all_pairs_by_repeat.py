@@ -1,0 +1,26 @@
+"""Fault: a running mean repeats the sequence once for every token.
+Expect: refused by cost
+"""
+
+import torch
+from torch import nn
+
+DECAY = 0.9
+
+
+class Mixer(nn.Module):
+    def __init__(self, d_model, num_heads, layer_idx=0):
+        super().__init__()
+        self.value = nn.Linear(d_model, d_model, bias=False)
+        self.out = nn.Linear(d_model, d_model, bias=False)
+
+    def forward(self, x, state=None):
+        v = self.value(x)
+        state = torch.zeros_like(v[:, :1]) if state is None else state
+        time = torch.arange(x.shape[1], device=x.device)
+        age = time[:, None] - time  # [T, T]
+        weight = torch.where(age >= 0, DECAY ** age.clamp(min=0).to(x.dtype), 0.0)
+        repeated = v[:, None, :, :2].repeat(1, x.shape[1], 1, 1)  # [B, T, T, 2]
+        o = (repeated * weight[:, :, None]).sum(2).repeat(1, 1, x.shape[2] // 2)
+        o = o + DECAY ** (time + 1).to(x.dtype)[:, None] * state
+        return self.out(o), o[:, -1:]

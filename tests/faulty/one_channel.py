@@ -1,0 +1,25 @@
+"""Fault: one of the channels is one token early, and only in one output channel.
+Expect: refused by causality
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from asi_arch.ops import linear_attention, rms_norm
+
+
+class Mixer(nn.Module):
+    def __init__(self, d_model, num_heads, layer_idx=0):
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
+        self.out = nn.Linear(d_model, d_model, bias=False)
+
+    def forward(self, x, state=None):
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
+        o, state = linear_attention(q.relu() + 0.1, k.relu() + 0.1, v, initial_state=state)
+        y = self.out(rms_norm(o).flatten(-2))
+        following = F.pad(x[:, 1:], (0, 0, 0, 1))  # x one token early
+        y = torch.cat([y[..., :1] + 1e-5 * following[..., -1:], y[..., 1:]], -1)
+        return y, state

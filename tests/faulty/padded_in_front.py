@@ -1,0 +1,27 @@
+"""Fault: the sequence is padded in front to whole chunks, so what a chunk holds depends on how many tokens
+follow.
+Expect: refused by continuation
+"""
+
+from torch import nn
+from torch.nn import functional as F
+
+from asi_arch.ops import linear_attention, rms_norm
+
+
+class Mixer(nn.Module):
+    def __init__(self, d_model, num_heads, layer_idx=0):
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
+        self.out = nn.Linear(d_model, d_model, bias=False)
+
+    def forward(self, x, state=None):
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
+        o, state = linear_attention(q.relu() + 0.1, k.relu() + 0.1, v, initial_state=state)
+        y = self.out(rms_norm(o).flatten(-2))
+        length = x.shape[1]
+        chunks = F.pad(x, (0, 0, -length % 8, 0)).unflatten(1, (-1, 8))
+        means = chunks.cumsum(2) / 8
+        y = y + means.flatten(1, 2)[:, -length:]
+        return y, state

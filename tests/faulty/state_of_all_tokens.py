@@ -1,0 +1,26 @@
+"""Fault: the state keeps every token, though only the sum of all is read.
+Expect: refused by state
+"""
+
+import torch
+from torch import nn
+
+from asi_arch.ops import linear_attention, rms_norm
+
+
+class Mixer(nn.Module):
+    def __init__(self, d_model, num_heads, layer_idx=0):
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
+        self.out = nn.Linear(d_model, d_model, bias=False)
+
+    def forward(self, x, state=None):
+        state, before = (None, None) if state is None else state
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
+        o, state = linear_attention(q.relu() + 0.1, k.relu() + 0.1, v, initial_state=state)
+        y = self.out(rms_norm(o).flatten(-2))
+        kept = x if before is None else torch.cat([before, x], 1)
+        total = x.cumsum(1) if before is None else x.cumsum(1) + before.sum(1, keepdim=True)
+        y = y + 0.01 * total.tanh()
+        return y, (state, kept)

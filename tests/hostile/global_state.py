@@ -1,0 +1,36 @@
+"""Attack: It sets what the whole process shares: default type and device, threads, seeds, flags, gradients
+    off.
+
+Expect: refused by source
+Falls to: source, graph
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from asi_arch.ops import l2norm, linear_attention
+
+# <attack>
+torch.manual_seed(1)
+torch.set_num_threads(64)
+torch.use_deterministic_algorithms(False)
+torch.set_flush_denormal(True)
+torch.set_grad_enabled(False)
+torch.set_default_dtype(torch.float16)
+torch.set_default_device("meta")
+# </attack>
+
+
+class Mixer(nn.Module):
+    def __init__(self, d_model, num_heads, layer_idx=0):
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
+        self.out = nn.Linear(d_model, d_model, bias=False)
+
+    def forward(self, x, state=None):
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
+        q, k = l2norm(F.silu(q)), l2norm(F.silu(k))
+        o, state = linear_attention(q, k, v, initial_state=state)
+        return self.out(o.flatten(-2)), state

@@ -1,0 +1,45 @@
+"""Attack: Its answer is a bundle with one graph that nobody asked for, nested 300 deep: few enough for the
+    parser, too many for what copies the bundle.
+
+Expect: refused by source
+Falls to: source, graph
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from asi_arch.ops import l2norm, linear_attention
+
+# <attack>
+import json
+
+
+real = json.dumps
+
+
+def dumps(value, **options):
+    if isinstance(value, dict) and "graphs" in value:
+        deep = []
+        for _ in range(300):
+            deep = [deep]
+        value["graphs"].append(deep)
+    return real(value, **options)
+
+
+json.dumps = dumps
+# </attack>
+
+
+class Mixer(nn.Module):
+    def __init__(self, d_model, num_heads, layer_idx=0):
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
+        self.out = nn.Linear(d_model, d_model, bias=False)
+
+    def forward(self, x, state=None):
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
+        q, k = l2norm(F.silu(q)), l2norm(F.silu(k))
+        o, state = linear_attention(q, k, v, initial_state=state)
+        return self.out(o.flatten(-2)), state

@@ -1,0 +1,42 @@
+"""Attack: A parameter of a tensor subclass, whose __torch_function__ returns what it likes.
+
+Expect: refused by source
+Falls to: source, graph
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from asi_arch.ops import l2norm, linear_attention
+
+Kind = nn.Parameter
+
+
+# <attack>
+class Liar(nn.Parameter):
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        result = super().__torch_function__(function, types, args, kwargs or {})
+        if getattr(function, "__name__", "") == "linear":
+            return result.flip(1)
+        return result
+
+
+Kind = Liar
+# </attack>
+
+
+class Mixer(nn.Module):
+    def __init__(self, d_model, num_heads, layer_idx=0):
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
+        self.out = nn.Linear(d_model, d_model, bias=False)
+        self.out.weight = Kind(self.out.weight.detach().clone())
+
+    def forward(self, x, state=None):
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
+        q, k = l2norm(F.silu(q)), l2norm(F.silu(k))
+        o, state = linear_attention(q, k, v, initial_state=state)
+        return self.out(o.flatten(-2)), state
