@@ -17,7 +17,8 @@ Record = TypeVar("Record")
 class Failure:
     """Why a candidate has no score: kept, and shown to the next brief.
 
-    phase: `source`, `contract`, `graph`, a check's name, `train`, `evaluate` or `novelty`.
+    phase: `author` (no proposal came), `novelty`, `source`, `contract`, `graph`, a check's name, `train` or
+    `evaluate`.
     kind: a short word for machines, such as `syntax`, `timeout`, `memory`, `nan`, `duplicate`.
     message: one line for the author: what is wrong, where, and what would mend it.
     trace: the tail of the candidate's traceback, or "".
@@ -80,6 +81,8 @@ class Evidence:
 
     stage: a stage's name, or "checks" when nothing was trained.
     graph_hash: of the graphs that are trained; "" when the source never became a graph.
+    function_hash: of what the graph computes from fixed parameters and inputs, whatever it is made of; ""
+    while unknown.
     bundle: those graphs as JSON text; the archive keeps it once for each hash.
     curve: (step, training loss) pairs. metrics: by the names of `Space.metrics`.
     details: finer figures by name, such as the recall at each number of pairs.
@@ -89,6 +92,7 @@ class Evidence:
     seed: int
     source_hash: str
     graph_hash: str = ""
+    function_hash: str = ""
     bundle: str = ""
     checks: tuple[Verdict, ...] = ()
     failure: Failure | None = None
@@ -132,7 +136,7 @@ class Cognition:
 class Proposal:
     """An architecture as source text, not yet measured.
 
-    author: `baseline`, `symbolic`, `person` or a model's name.
+    author: `baseline`, `symbolic`, `person`, `model` (the experiment's calls say which) or an agent's name.
     parents, references: experiment ids. cognitions: cognition ids that it rests on.
     moves: names of the changes against the parent, when the author thinks in moves.
     """
@@ -176,12 +180,30 @@ class Repeat:
     """A proposal that an experiment's id made and that was refused, because it repeats another.
 
     of: the experiment that it repeats. graph_hash: "" when its text was enough to tell.
+    basis: what is the same: `program`, `graph`, `function` or `idea`; "" in archives from before.
+    name: of the proposal. reason: in a sentence, for its author.
     """
 
     of: int
     source_hash: str
     graph_hash: str = ""
     moves: tuple[str, ...] = ()
+    basis: str = ""
+    name: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A source of an experiment that failed and was mended: the next attempt's, or now the proposal's.
+
+    evidence: all that was measured of it, without bundles. note: what the mender changed, and why.
+    """
+
+    source: str
+    failure: Failure
+    evidence: tuple[Evidence, ...] = ()
+    note: str = ""
 
 
 Kind = Literal["baseline", "reference", "candidate"]
@@ -197,6 +219,7 @@ class Experiment:
     `failed` has a failure.
     evidence: one for each (stage, seed) that was measured, in the order of measuring.
     repeats: what the id proposed before its proposal, in order; all refused as known.
+    attempts: sources that failed and were mended, in order; the proposal holds the last source.
     settings: those in force at the proposal, by name.
     claimed_at, ended_at: seconds since the epoch; 0 when not yet.
     """
@@ -210,6 +233,7 @@ class Experiment:
     fitness: Fitness | None = None
     finding: Finding | None = None
     repeats: tuple[Repeat, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
     settings: Mapping[str, int | float | str] = field(default_factory=dict)
     claimed_at: float = 0.0
     ended_at: float = 0.0
@@ -234,6 +258,7 @@ class Brief:
     attempt: 0, then one more each time that the proposal repeated something known.
     findings: newest first. avoid: what was tried and failed nearby, in words.
     known: source hashes that need not be proposed again.
+    repeats: what this id proposed already and was refused, in order.
     """
 
     id: int
@@ -246,6 +271,7 @@ class Brief:
     trials: tuple[Trial, ...] = ()
     avoid: tuple[str, ...] = ()
     known: frozenset[str] = frozenset()
+    repeats: tuple[Repeat, ...] = ()
     attempt: int = 0
 
 

@@ -27,6 +27,13 @@ class Settings:
     workers: int = _setting(0, "experiments at once; 0: one for each core")
     seed_runs: int = _setting(3, "runs of the seed, from which its noise is estimated")
 
+    researcher: str = _setting(
+        "auto",
+        "who proposes: symbolic, model, agent (asi-arch mcp), or a mix such as symbolic:0.5,model:0.5; "
+        "auto: the model if there is one, else symbolic",
+    )
+    mend_attempts: int = _setting(5, "times that what a model wrote is mended after it failed")
+
     pool_size: int = _setting(50, "candidate pool: this many of the best (the paper's 50)")
     parent_ranks: int = _setting(10, "parents come from ranks 1 to this (the paper's 10)")
     num_references: int = _setting(4, "references in a brief, from the next ranks (the paper's 4)")
@@ -107,6 +114,31 @@ def with_values(settings: Settings, **values: Any) -> Settings:
     return changed
 
 
+def researcher_shares(text: str) -> dict[str, float]:
+    """Read the setting `researcher`: names with their shares, which add up to 1; "auto" alone stays "auto".
+
+    Raises:
+        SetupError: it is no such text.
+    """
+    if text == "auto":
+        return {text: 1.0}
+    shares: dict[str, float] = {}
+    for part in text.split(","):
+        name, colon, share = (word.strip() for word in part.partition(":"))
+        try:
+            shares[name] = float(share) if colon else 1.0
+        except ValueError:
+            shares[name] = -1.0
+    total = sum(shares.values())
+    if not (set(shares) <= set(RESEARCHERS) and all(share >= 0 for share in shares.values()) and total > 0):
+        known = ", ".join(repr(name) for name in ("auto", *RESEARCHERS))
+        raise SetupError(
+            f"setting 'researcher' must be one of {known}, or a mix such as 'symbolic:0.5,model:0.5', "
+            f"not {text!r}"
+        )
+    return {name: share / total for name, share in shares.items() if share}
+
+
 def as_values(settings: Settings) -> dict[str, int | float | str]:
     """Give settings as values by key."""
     return {key: getattr(settings, key) for key in keys()}
@@ -165,6 +197,7 @@ def _noun(kind: type) -> str:
     return {int: "a whole number", float: "a number", str: "text"}[kind]
 
 
+RESEARCHERS = ("symbolic", "model", "agent")
 MAX_WORKERS = 1024  # threads that wait, each for a child process
 _AT_LEAST_ONE = (
     "check_seconds",
@@ -194,6 +227,7 @@ def _check_ranges(settings: Settings) -> None:
             raise SetupError(f"setting {f.name!r} must be {low} or more and below 2^63, not {value}")
     if settings.workers > MAX_WORKERS:
         raise SetupError(f"setting 'workers' must be {MAX_WORKERS} or less, not {settings.workers}")
+    researcher_shares(settings.researcher)
     for name, known in _CHOICES.items():
         if getattr(settings, name) not in known:
             words = " or ".join(repr(word) for word in known)

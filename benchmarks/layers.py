@@ -21,6 +21,9 @@ from asi_arch.engineer.source import check_source  # noqa: E402
 
 FOLDER = ROOT / "tests" / "hostile"
 TABLE = ROOT / "docs" / "hostile.md"
+PROBED = (
+    "refused: causality"  # by the arena's own probe, which stands for the gates where an answer is forged
+)
 HEAD = """# Hostile candidates, and the layer that stops each alone
 
 Made by `python benchmarks/layers.py` from the files of `tests/hostile/`, on a machine whose containment is:
@@ -34,8 +37,7 @@ Made by `python benchmarks/layers.py` from the files of `tests/hostile/`, on a m
   was ended at a limit, or where the host stayed unharmed and would not have without it.
 - `-`: not run, for it would harm this machine. no: the layer alone does not stop it.
 
-{count} files; {two} fall to two layers or more: {source} to source, {graph} to graph, {contained} to
-containment.
+Of {count} files {two} fall to two layers or more; {source} to source, {graph} to graph, {contained} to containment.
 
 | file | attack | source | graph | containment |
 |---|---|---|---|---|
@@ -68,7 +70,7 @@ def measure(entry: Entry, walls: Sequence[Wall], gates: Gates, honest: Outcome) 
         said = judge(outcome, [honest])
         if said == "differs" and entry.honest != entry.source:
             said = judge(outcome, [honest, open_wall.run(entry.honest)])
-        if said == "differs":
+        if said == "differs" or (said.startswith(PROBED) and not entry.name.startswith("forge")):
             said = gates.failure(entry.source)
         graph = "" if outcome.harm or outcome.limited else _short(said)
         would_harm = bool(outcome.harm) or outcome.limited

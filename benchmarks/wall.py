@@ -5,39 +5,56 @@
 Side by side stand a child behind the wall at the strongest level of this machine, a child of a server with
 nothing in force, and a plain subprocess that imports torch and traces the same source. Every round runs
 every row once, so a change of the machine's load meets all alike; a price is the median over the rounds of
-the ratio within a round.
+the ratio within a round. Ratios of processor time, which each child counts itself, are steadier.
 """
 
 import argparse
 import json
+import os
+import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from asi_arch.engineer.isolation import Isolation, detect
 from asi_arch.engineer.pool import WALL_LIMITS, LocalPool
-from asi_arch.engineer.sandbox import Server
+from asi_arch.engineer.sandbox import RESULT, Server
 from asi_arch.engineer.surroundings import environment
 from asi_arch.records import Job, Progress
 from asi_arch.space import load_space
 
 SPACE = load_space("linear_attention")
-WORKER = ("asi_arch.engineer.worker:translate", "asi_arch.engineer.worker:warm")
+WORKER = ("wall:translate", "asi_arch.engineer.worker:warm")
 PLAIN = """
 import sys, torch
-from asi_arch.engineer import worker
+from wall import translate
 torch.set_num_threads(1)
-worker.translate(sys.stdin.buffer.read(), lambda answer: None)
+translate(sys.stdin.buffer.read(), lambda answer: print(answer[1:].decode()))
 """
 WALL, FORK, SUBPROCESS = "behind the wall", "a fork, nothing in force", "a plain subprocess"
-Seconds = dict[str, list[float]]
-Run = Callable[[bytes], object]
+Times = dict[str, list[tuple[float, float]]]  # seconds, and seconds of processor time
+Run = Callable[[bytes], float]
+
+
+def translate(text: bytes, send: Callable[[bytes], None]) -> None:
+    """Translate as the worker does, and answer with the processor time that it took (in a child)."""
+    from asi_arch.engineer.worker import translate
+
+    translate(text, lambda answer: None)
+    send(RESULT + repr(time.process_time()).encode())
+
+
+def variables() -> dict[str, str]:
+    made = environment(trusted=False)
+    made["PYTHONPATH"] += os.pathsep + str(Path(__file__).parent)
+    return made
 
 
 def request(source: str, times: int = 1) -> bytes:
@@ -48,38 +65,45 @@ def request(source: str, times: int = 1) -> bytes:
 
 
 def start(isolation: Isolation) -> Server:
-    server = Server(*WORKER, WALL_LIMITS, environment(trusted=False), isolation)
+    server = Server(*WORKER, WALL_LIMITS, variables(), isolation)
     server.address()
     return server
 
 
-def plain(text: bytes) -> None:
-    subprocess.run([sys.executable, "-c", PLAIN], input=text, env=environment(trusted=False), check=True)
+def ask(server: Server, text: bytes) -> float:
+    return float(server.call(text, 600))
 
 
-def timed(run: Callable[[], object]) -> float:
+def plain(text: bytes) -> float:
+    command = [sys.executable, "-c", PLAIN]
+    return float(subprocess.run(command, input=text, env=variables(), check=True, capture_output=True).stdout)
+
+
+def timed(run: Callable[[], float]) -> tuple[float, float]:
     begin = time.perf_counter()
-    run()
-    return time.perf_counter() - begin
+    processor = run()
+    return time.perf_counter() - begin, processor
 
 
-def rounds(rows: Mapping[str, Callable[[], object]], count: int) -> Seconds:
-    seconds: Seconds = {name: [] for name in rows}
+def rounds(rows: Mapping[str, Callable[[], float]], count: int) -> Times:
+    times: Times = {name: [] for name in rows}
     for _ in range(count):
         for name, run in rows.items():
-            seconds[name].append(timed(run))
-    return seconds
+            times[name].append(timed(run))
+    return times
 
 
-def cold_starts(isolation: Isolation, count: int) -> Seconds:
-    """Start and close a server of each kind; a subprocess has no start but its own."""
-    rows = {WALL: lambda: start(isolation).close(), FORK: lambda: start(Isolation()).close()}
-    return rounds(rows, count)
+def cold_start(isolation: Isolation) -> float:
+    """Start and close a server; give the processor time of it and its children."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start(isolation).close()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def repetitions(run: Run, source: str, seconds: float) -> int:
     """Give how many layers take about so long."""
-    few, many = (timed(partial(run, request(source, times))) for times in (2, 6))
+    few, many = (run(request(source, times)) for times in (2, 6))
     return max(1, round(seconds / ((many - few) / 4)))
 
 
@@ -101,14 +125,15 @@ def spread(values: Sequence[float], digits: int) -> str:
     return f"{statistics.median(values):.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def table(title: str, seconds: Seconds, base: str, digits: int) -> Table:
+def table(title: str, times: Times, base: str, digits: int) -> Table:
     shown = Table(title=title)
     shown.add_column("", no_wrap=True)
-    for column in ("seconds: median (quartiles)", f"beside {base}: ratio (quartiles)"):
+    for column in ("seconds: median (quartiles)", f"ratio to {base}", "ratio of processor time"):
         shown.add_column(column, justify="right")
-    for name, own in seconds.items():
-        ratios = [a / b for a, b in zip(own, seconds[base], strict=True)]
-        shown.add_row(name, spread(own, digits), spread(ratios, 3))
+    for name, own in times.items():
+        pairs = list(zip(own, times[base], strict=True))
+        ratios = [spread([a[i] / b[i] for a, b in pairs], 3) for i in (0, 1)]
+        shown.add_row(name, spread([seconds for seconds, _ in own], digits), *ratios)
     return shown
 
 
@@ -133,14 +158,11 @@ def main() -> None:
     console.print(f"isolation {isolation.state}")
     few = max(3, options.rounds // 2)
     source = SPACE.baseline_source(options.sources[0])
-    console.print(table("cold start: a server until it is ready", cold_starts(isolation, few), FORK, 1))
+    starts = {WALL: partial(cold_start, isolation), FORK: partial(cold_start, Isolation())}
+    console.print(table("cold start: a server until it is ready, and its end", rounds(starts, few), FORK, 1))
     wall, fork = start(isolation), start(Isolation())
     try:
-        ways: dict[str, Run] = {
-            WALL: lambda text: wall.call(text, 600),
-            FORK: lambda text: fork.call(text, 600),
-            SUBPROCESS: plain,
-        }
+        ways: dict[str, Run] = {WALL: partial(ask, wall), FORK: partial(ask, fork), SUBPROCESS: plain}
         times = repetitions(ways[FORK], source, options.seconds)
         texts = {
             "warm start: a request that needs no trace": (request("x = 1"), options.rounds, 3),

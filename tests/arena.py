@@ -33,7 +33,7 @@ from asi_arch.errors import CandidateError
 from asi_arch.records import Job, Verdict
 
 WORKER = ("asi_arch.engineer.worker:translate", "asi_arch.engineer.worker:warm")
-PLAIN = ("arena:run_plainly", "asi_arch.engineer.worker:warm")
+PLAIN = ("arena:run_plainly", "arena:warm_plainly")
 MEMORY = 2 * 2**30
 LIMITS = Limits(
     memory_bytes=MEMORY, processes=1, reply_bytes=2**20, file_bytes=0, open_files=64, cpu_seconds=3
@@ -231,6 +231,13 @@ class Gates:
         finally:
             examine.require_source = rules
         return f"{evidence.failure.phase}: {evidence.failure.message}" if evidence.failure else ""
+
+
+def warm_plainly(_: str = "") -> None:
+    """Load what a plain run of an honest file loads."""
+    torch.set_num_threads(1)
+    source = (Path(__file__).parent / "hostile" / "_honest.py").read_text()
+    run_plainly(json.dumps({"source": source}).encode(), lambda answer: None)
 
 
 def run_plainly(request: bytes, send: Any) -> None:

@@ -22,6 +22,13 @@ TO_ALL_GATES = (
     "recognise_width",
 )  # their graphs must be run at the gates' own sizes
 LONG = ("endless_init",)  # takes all the processor time that a pool's wall gives
+SLOW = (
+    "endless_forward",
+    "endless_import",
+    "memory_mapped",
+    "swallow_the_clock",
+)  # as others, and seconds each
+MARKED = [pytest.param(e, marks=[pytest.mark.slow] if e.name in SLOW else [], id=e.name) for e in CORPUS]
 
 
 def by_name(entry: Entry) -> str:
@@ -79,7 +86,7 @@ def honest(wall: Wall) -> Outcome:
     return outcome
 
 
-@pytest.mark.parametrize("entry", CORPUS, ids=by_name)
+@pytest.mark.parametrize("entry", MARKED)
 def test_without_the_rules_nothing_of_it_crosses_and_the_host_is_unharmed(
     entry: Entry, wall: Wall, honest: Outcome
 ) -> None:

@@ -37,7 +37,8 @@ from asi_arch.errors import CandidateError
 from asi_arch.records import Cost, Evidence, Failure, Job, Metric, Progress, Verdict, text_hash
 from asi_arch.space import Space, load_space
 
-CHECK_WIDTH, CHECK_HEADS, CHECK_LAYERS = 64, 4, 8
+CHECK_LAYERS = 8
+OTHER_SIZE = (128, 4)  # width and heads that are never trained here: a mixer must build at any
 TRANSLATE_SECONDS = 600.0  # of the wall clock; processor time has a tighter limit
 SPLITS: tuple[Split, ...] = ("train", "validation")
 FLOPS_LIMIT = 2.0  # of the seed's model
@@ -234,25 +235,25 @@ def _translate(space: Space, source: str) -> Candidate:
     """
     recipe: Recipe = import_module(space.model).RECIPE
     layers, lengths = list(range(CHECK_LAYERS)), lengths_of(source)
+    size = (recipe.d_model, recipe.num_heads)  # of what is trained, so that no size can be told apart
     bundle = _ask_wall(
         source,
         [
-            _config(CHECK_WIDTH, CHECK_HEADS, [0], _sweep(lengths)),
-            _config(CHECK_WIDTH, CHECK_HEADS, layers, [[False, [64]], [False, [257]]], raw=True),
-            _config(recipe.d_model, recipe.num_heads, list(range(recipe.num_layers)),
+            _config(*size, [0], _sweep(lengths)),
+            _config(*size, layers, [[False, [64]], [False, [257]]], raw=True),
+            _config(*size, list(range(recipe.num_layers)),
                     [[True, [recipe.length]], [False, [recipe.length]]]),
+            _config(*OTHER_SIZE, [0], [[False, [33]]], raw=True),
         ],
     )  # fmt: skip
-    places = [Place(d_model=CHECK_WIDTH, num_heads=CHECK_HEADS, layer=layer) for layer in layers]
+    places = [Place(d_model=size[0], num_heads=size[1], layer=layer) for layer in layers]
     seen: dict[tuple[int, ...], Place] = {}
     for place in places:
         seen.setdefault(tuple(bundle.number(place, "raw", (t,)) for t in (64, 257)), place)
     distinct = list(seen.values())
     if len(distinct) > 1:
         others = [place.layer for place in distinct[1:]]
-        bundle = bundle.joined(
-            _ask_wall(source, [_config(CHECK_WIDTH, CHECK_HEADS, others, _sweep(lengths))])
-        )
+        bundle = bundle.joined(_ask_wall(source, [_config(*size, others, _sweep(lengths))]))
     return Candidate(bundle, distinct, stage_places(recipe), (recipe.length, *lengths))
 
 
