@@ -15,7 +15,7 @@ import torch
 from torch import fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from asi_arch.engineer.operators import RANDOM_OPERATORS
+from asi_arch.engineer.operators import ALLOWED_OPERATORS, RANDOM_OPERATORS
 from asi_arch.errors import CandidateError
 
 CANDIDATE_FILE = "<candidate>"
@@ -301,6 +301,8 @@ class _Encoder:
         if name == PURE_DROPOUT:
             self.dropouts.add(self.count)
             name = "aten.dropout.default"
+        if name != "getitem" and name not in ALLOWED_OPERATORS:
+            raise _NodeError(node, "graph", "operator", f"operator {name} is not allowed")
         self._number(node)
         self.nodes.append([name, args, kwargs])
 
