@@ -4,6 +4,7 @@ Expect: refused by continuation
 
 import torch
 from torch import nn
+
 from asi_arch.ops import linear_attention, rms_norm
 
 
