@@ -30,11 +30,6 @@ def lengths_of(source: str) -> tuple[int, ...]:
     return tuple(sorted({*LENGTHS, draw.randint(3, 127), draw.randint(128, 1023)}))
 
 
-def stage_cuts(length: int) -> tuple[tuple[int, int], ...]:
-    """Give the cuts at which the stage's own size is held against its whole, of `length` tokens."""
-    return ((1, length - 1), (length // 2 - 1, length - length // 2 + 1)) if length > 4 else ()
-
-
 def verdict(name: str, passed: bool, message: str, basis: str = "") -> Verdict:
     """Give a verdict."""
     return Verdict(name=name, passed=passed, message=message, basis=basis)

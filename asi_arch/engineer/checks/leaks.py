@@ -22,7 +22,6 @@ from asi_arch.engineer.checks.common import (
     SINGLE_LIMIT,
     TRACED_TOKENS,
     TRAIN_LENGTHS,
-    stage_cuts,
     verdict,
 )
 from asi_arch.engineer.checks.probes import (
@@ -217,32 +216,9 @@ def continuation(candidate: Candidate) -> Verdict:
             if not error <= limit:
                 where = f"in fp32, at position {at} (limit {limit:.0e}); is the state kept with fewer bits?"
                 return _mismatched(place, lengths, error, where)
-    fault = _stage_fault(candidate)
-    if fault is not None:
-        return fault
     message = f"wholes, {len(CUTS)} cuts and {NUM_TOKENS} single tokens agree to {worst:.1e} in fp64"
     single_ = f"{rounded:.0%} of the limit that rounding sets in fp32"
     return verdict("continuation", True, f"{message} (limit {MATCH_LIMIT:.0e}); to {single_}")
-
-
-def _stage_fault(candidate: Candidate) -> Verdict | None:
-    """Hold pieces against the whole at the stage's size too, if they were traced: it may be told apart."""
-    seen: set[tuple[int, ...]] = set()
-    for place in candidate.stage_places:
-        calls = [(*cut,) for cut in stage_cuts(candidate.length) if candidate.bundle.has(place, "eval", cut)]
-        numbers = [candidate.bundle.number(place, "eval", call) for call in calls]
-        key = (*numbers, candidate.bundle.layers[str(place)])
-        states = {tuple(i.shape for i in candidate.graph(place, "eval", c).state_inputs()) for c in calls}
-        if len(states) > 1:
-            what = f"at the stage's size ({place.num_heads} heads) the state grows with T"
-            return verdict("continuation", False, f"{what}, layer {place.layer}")
-        for lengths in calls if key not in seen else []:
-            error, at = _mismatch(candidate, place, lengths, tensors_of(candidate, place, "jittered"))
-            if not error <= MATCH_LIMIT:
-                where = f"at position {at} with {place.num_heads} heads (limit {MATCH_LIMIT:.0e})"
-                return _mismatched(place, lengths, error, where)
-        seen.add(key)
-    return None
 
 
 def _mismatched(place: Place, lengths: tuple[int, ...], error: float, where: str) -> Verdict:
