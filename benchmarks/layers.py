@@ -37,7 +37,8 @@ Made by `python benchmarks/layers.py` from the files of `tests/hostile/`, on a m
   was ended at a limit, or where the host stayed unharmed and would not have without it.
 - `-`: not run, for it would harm this machine. no: the layer alone does not stop it.
 
-Of {count} files {two} fall to two layers or more; {source} to source, {graph} to graph, {contained} to containment.
+Of {count} files {two} fall to two layers or more; {source} to source, {graph} to graph, {contained} to
+containment.
 
 | file | attack | source | graph | containment |
 |---|---|---|---|---|

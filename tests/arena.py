@@ -31,6 +31,7 @@ from asi_arch.engineer.sandbox import Limits, Server
 from asi_arch.engineer.surroundings import environment as pool_environment
 from asi_arch.errors import CandidateError
 from asi_arch.records import Job, Verdict
+from asi_arch.space import load_space
 
 WORKER = ("asi_arch.engineer.worker:translate", "asi_arch.engineer.worker:warm")
 PLAIN = ("arena:run_plainly", "arena:warm_plainly")
@@ -93,20 +94,24 @@ class Arena:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _listen(self) -> list[socket.socket]:
+        """Listen by TCP, by datagrams and at an abstract name; names of another arena are left to it."""
+        tcp = [(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", port)) for port in PORTS]
+        datagrams = [(socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", port)) for port in PORTS]
+        abstract = [(socket.AF_UNIX, socket.SOCK_STREAM, "\0asi-arch-canary")]
         made = []
-        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-            listener = socket.socket(socket.AF_INET, kind)
-            for port in PORTS:
-                with suppress(OSError):
-                    listener.bind(("127.0.0.1", port))
-                    break
-            made.append(listener)
-        abstract = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with suppress(OSError):
-            abstract.bind("\0asi-arch-canary")
-        for listener in (made[0], abstract):
-            listener.listen(8)
-        return [*made, abstract]
+        for places in (tcp, datagrams, abstract):
+            for family, kind, address in places:
+                listener = socket.socket(family, kind)
+                try:
+                    listener.bind(address)
+                except OSError:
+                    listener.close()
+                    continue
+                if kind == socket.SOCK_STREAM:
+                    listener.listen(8)
+                made.append(listener)
+                break
+        return made
 
     def _hear(self, listener: socket.socket) -> None:
         while True:
@@ -211,7 +216,7 @@ def _environment() -> dict[str, str]:
 
 
 class Gates:
-    """Every check before training, for sources that the rules would refuse."""
+    """Every check, those after a short training too, for sources that the rules would refuse."""
 
     def __init__(self) -> None:
         self.server = Server(*WORKER, pool.WALL_LIMITS, pool_environment(trusted=False))
@@ -226,7 +231,8 @@ class Gates:
         rules = examine.require_source
         examine.require_source = lambda text: Verdict(name="source", passed=True, message="left out")
         try:
-            job = Job(space="linear_attention", name="candidate", source=source)
+            trial = load_space("linear_attention").stages["trial"]
+            job = Job(space="linear_attention", name="candidate", source=source, stage=trial)
             evidence = examine.examine(job, lambda progress: None)
         finally:
             examine.require_source = rules

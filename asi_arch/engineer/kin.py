@@ -32,8 +32,10 @@ class Kin:
         self.mark = os.environ.get(MARK, "")
         self.known: set[psutil.Process] = set()
         self.strangers: set[psutil.Process] = set()  # looked at once, and not ours
+        self.above = {self.server}  # and what the server runs under, which may carry its mark
         with suppress(*GONE):
             self.known.add(psutil.Process(leader))
+            self.above.update(process.pid for process in psutil.Process(self.server).parents())
 
     def use(self) -> tuple[int, int]:
         """Give resident bytes and number of the living processes."""
@@ -77,7 +79,7 @@ class Kin:
         family = {self.leader, *(process.pid for process in self.known)}
         for process in table:
             line = set(_ancestors(process.pid, parents))
-            if process in self.known or process.pid == self.server:
+            if process in self.known or process.pid in self.above:
                 continue
             if family & line:
                 self.known.add(process)

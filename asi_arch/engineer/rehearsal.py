@@ -37,7 +37,7 @@ class Mixer(nn.Module):
         super().__init__()
         self.h = num_heads
         self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
-        self.bound = weight_norm(nn.Linear(d_model, d_model))
+        self.bound = nn.Linear(d_model, d_model)
         self.conv = nn.Conv1d(d_model, d_model, 3, padding=2, groups=d_model)
         self.norms = nn.ModuleList([nn.LayerNorm(d_model), nn.RMSNorm(d_model)])
         self.group, self.drop = nn.GroupNorm(2, d_model), nn.Dropout(0.1)
@@ -70,7 +70,8 @@ class Mixer(nn.Module):
 
     def forward(self, x, state=None):
         q = self.proj(x).unflatten(-1, (self.h, -1)).transpose(1, 2)
-        o = F.scaled_dot_product_attention(q, q, q, is_causal=True).transpose(1, 2).flatten(2)
+        a = (q @ q.mT).masked_fill(torch.ones(x.shape[1], x.shape[1]).triu(1).bool(), -1e9)
+        o = (F.softmax(a, -1) @ q).transpose(1, 2).flatten(2)
         return o.clone(), {"past": x.sum(1), "more": (x[:, -1],)}
 """
 BODY = """
@@ -87,6 +88,7 @@ class Mixer(nn.Module):
 """
 LINES = (
     "x.mul_(2)",
+    "x = F.scaled_dot_product_attention(x, x, x, is_causal=True)",
     "x = x.clone(); x[..., 0] = x[..., 1] * F.dropout(x, 0.1, self.training)[..., 0]",
     "self.n += 1",
     "self.n.add_(1); x = x * self.n",
@@ -124,6 +126,7 @@ INITS = (
     "self.c = nn.Parameter(torch.randn(3, generator=torch.Generator()))",
     "self.c = nn.MultiheadAttention(d_model, 2)",
     "self.c = orthogonal(nn.Linear(d_model, d_model))",
+    "self.c = weight_norm(nn.Linear(d_model, d_model))",
     "nn.init.eye_(self.w.unflatten(0, (2, -1)))",
     "self.c = nn.Linear(d_model / 2, 1)",
     "self.c = nn.Conv2d(1, 2, 3)(torch.zeros(1, 1, 5, 5))",
