@@ -15,16 +15,37 @@ from asi_arch.records import Verdict
 
 TRAINED_ROWS = 64
 CALL_ROWS = 32  # as in evaluation
+SINGLE_LIMIT = 1e-4  # in float32: rounding of rows in other company leaves 1e-6, a leak that helps 1
 
 
 def trained_causality(model: nn.Module, recipe: Recipe) -> Verdict:
     """After training, on real evaluation data: later tokens and other rows do not move logits.
 
     Each position from 1 to T - 1 is where the changed tokens begin in some row, under every kind of
-    change. model: tokens [R, T] int64 to logits [R, T, vocab]; it is left in float64 and evaluation mode.
+    change. In float64, where a tiny leak shows, and in float32, in which it was trained and is scored: a
+    graph can tell the two apart (1 + 1e-9 - 1). model: tokens [R, T] int64 to logits [R, T, vocab]; it is
+    left in float64 and evaluation mode.
     """
-    model.double().eval()
+    model.eval()
     tokens = _rows(recipe)
+    single, at_single, rows_single, _ = _shifts(model.float(), tokens, recipe)
+    worst, at, rows, kinds = _shifts(model.double(), tokens, recipe)
+    limit, precision = LEAK_LIMIT, "fp64"
+    if max(single, rows_single) > SINGLE_LIMIT and max(worst, rows) <= LEAK_LIMIT:
+        worst, at, rows, limit, precision = single, at_single, rows_single, SINGLE_LIMIT, "fp32"
+    said = f"(limit {limit:.0e} of a position's size, {precision})"
+    if worst > limit or rows > limit:
+        what = f"tokens from {at} on move logits before them by {worst:.1e} of their size"
+        what = what if worst > limit else f"other rows move logits by {rows:.1e} of their size"
+        return Verdict(name="trained_causality", passed=False, message=f"{what} {said} after training")
+    message = f"after training, later tokens move logits by {worst:.1e}, other rows by {rows:.1e} {said}"
+    message += f", by {max(single, rows_single):.1e} in fp32 (limit {SINGLE_LIMIT:.0e});"
+    scope = f"{len(tokens)} rows x {kinds} kinds of change, at every position"
+    return Verdict(name="trained_causality", passed=True, message=f"{message} {scope}")
+
+
+def _shifts(model: nn.Module, tokens: Tensor, recipe: Recipe) -> tuple[float, int, float, int]:
+    """Give how far later tokens move logits, where, how far other rows do, and the kinds of change."""
     first = torch.arange(len(tokens)) % (recipe.length - 1) + 1  # [R], of the changed tokens
     after = torch.arange(recipe.length) >= first[:, None]
     with torch.no_grad():
@@ -36,17 +57,7 @@ def trained_causality(model: nn.Module, recipe: Recipe) -> Verdict:
             moved = moved.nan_to_num(torch.inf).masked_fill(after, 0.0)
             worst, at = max((worst, at), (float(moved.max()), int(first[moved.amax(1).argmax()])))
             kinds += 1
-        rows = max(_row_shifts(model, tokens, logits, recipe.vocab))
-    limit = f"(limit {LEAK_LIMIT:.0e} of a position's size"
-    if worst > LEAK_LIMIT or rows > LEAK_LIMIT:
-        what = f"tokens from {at} on move logits before them by {worst:.1e} of their size"
-        what = what if worst > LEAK_LIMIT else f"other rows move logits by {rows:.1e} of their size"
-        return Verdict(name="trained_causality", passed=False, message=f"{what} {limit}) after training")
-    message = (
-        f"after training, later tokens move logits by {worst:.1e}, other rows by {rows:.1e} {limit}, fp64)"
-    )
-    scope = f"{len(tokens)} rows x {kinds} kinds of change, at every position"
-    return Verdict(name="trained_causality", passed=True, message=f"{message} {scope}")
+        return worst, at, max(_row_shifts(model, tokens, logits, recipe.vocab)), kinds
 
 
 def _rows(recipe: Recipe) -> Tensor:
