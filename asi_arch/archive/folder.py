@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,15 @@ def open_folder(folder: Path) -> tuple[Settings, SqlArchive]:
     archive = open_archive(folder / DATABASE)
     try:
         first = _settings_at_creation(archive)
-        settings = load_settings(folder / SETTINGS) if (folder / SETTINGS).exists() else first
+        written = (folder / SETTINGS).exists()
+        settings = load_settings(folder / SETTINGS) if written else first
         _refuse_change(folder, first, as_values(settings))
     except SetupError:
         archive.close()
         raise
+    if not written:  # its maker was killed before it wrote them
+        with suppress(OSError):  # a study that may only be read
+            write_settings(folder, settings)
     return settings, archive
 
 
