@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asi_arch.errors import SetupError
+from asi_arch.mcp_server import mcp
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -122,11 +123,14 @@ def show(
 ) -> None:
     """Tell the whole story of an experiment.
 
-    Motivation, difference to its parent, checks, scores, details, cost, and what it taught.
+    What its author was told, motivation, difference to its parent, attempts, checks, scores, details,
+    cost, what it taught, and what language models were asked for it.
     """
     from asi_arch.report.story import tell
+    from asi_arch.study import Study
 
-    view = _opened_view(study)
+    with closing(Study.open(study)) as opened:
+        view, calls = _view(opened), opened.archive.calls(id)
     by_id = {e.id: e for e in view.experiments}
     if id not in by_id:
         raise SetupError(f"no experiment {id} in {study}; it has 1 to {max(by_id, default=0)}")
@@ -134,7 +138,7 @@ def show(
     if source:
         typer.echo(proposal.source if proposal else "", nl=False)
         return
-    for part in tell(view, by_id[id]):
+    for part in tell(view, by_id[id], calls):
         _print_title(part.title)
         if isinstance(part.body, str):
             _print_text(part.body, part.is_diff)
@@ -182,11 +186,7 @@ def check(
     raise typer.Exit(1 if failed else 0)
 
 
-@app.command(
-    epilog=_examples(
-        'asi-arch submit my_mixer.py --motivation "two decay rates, for near and far"',
-    )
-)
+@app.command(epilog=_examples('asi-arch submit my_mixer.py --motivation "two decay rates, for near and far"'))
 def submit(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Source of your architecture.")],
     motivation: Annotated[str, typer.Option(metavar="TEXT", help="Why it should be better.")],
@@ -206,6 +206,11 @@ def submit(
     typer.echo(f"experiment {number}; `asi-arch run` measures it, `asi-arch show {number}` shows it")
 
 
+app.command(epilog=_examples("asi-arch mcp --study studies/agents", "asi-arch mcp --http --experiments 32"))(
+    mcp
+)
+
+
 @app.command()
 def report(
     study: StudyFolder = STUDY,
@@ -215,11 +220,7 @@ def report(
     _write_report(_opened_view(study), out or study / "report")
 
 
-@app.command(
-    epilog=_examples(
-        "asi-arch baselines --seeds 3 --stage replicate",
-    )
-)
+@app.command(epilog=_examples("asi-arch baselines --seeds 3 --stage replicate"))
 def baselines(
     space: SpaceName = "linear_attention",
     seeds: Annotated[

@@ -10,6 +10,8 @@ import sys
 from dataclasses import dataclass
 
 from asi_arch.engineer.isolation import detect
+from asi_arch.llm.roles import KEYS, describe
+from asi_arch.settings import Settings
 
 REQUIRED = ("torch", "numpy", "scipy", "einops", "pydantic", "sqlalchemy", "bm25s", "rich", "matplotlib")
 LEAST_BYTES = 4 * 2**30  # below this a worker and its wall do not fit beside each other
@@ -31,7 +33,7 @@ class Symptom:
 
 def examine_machine() -> tuple[Symptom, ...]:
     """Look at Python, packages, processors, memory, isolation and tools; torch is tried in a child."""
-    return (_python(), *_packages(), _torch(), _cores(), _memory(), _isolation(), _formatter())
+    return (_python(), *_packages(), _torch(), _cores(), _memory(), _isolation(), _models(), _formatter())
 
 
 def cores() -> int:
@@ -93,6 +95,13 @@ def _memory() -> Symptom:
 def _isolation() -> Symptom:
     found = detect()
     return Symptom(name="isolation", state=found.state, cure=found.cure)
+
+
+def _models() -> Symptom:
+    """Name the keys that are there; a key's value is never shown."""
+    found = [name for names in KEYS.values() for name in names if os.environ.get(name)]
+    state = f"{' and '.join(found)} {'is' if len(found) == 1 else 'are'} set" if found else "no key is set"
+    return Symptom(name="language models", state=f"{state}; {describe(Settings(), os.environ)}")
 
 
 def _formatter() -> Symptom:

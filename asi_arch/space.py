@@ -52,6 +52,7 @@ class Space:
         `report` takes a `Progress`.
     grammar: "module:function" that gives the grammar for the symbolic researcher, or "".
     model: "module" of what stands around a candidate, for engines that need it, or "".
+    recipe: how candidates are measured, in words for their authors, or "".
     hostile: the engine runs candidate code, so the pool keeps a wall ready for it.
     """
 
@@ -65,6 +66,7 @@ class Space:
     engine: str
     grammar: str = ""
     model: str = ""
+    recipe: str = ""
     references: tuple[str, ...] = ()
     hostile: bool = True
     file_suffix: str = field(default=".py")

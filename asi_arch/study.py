@@ -3,9 +3,9 @@
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,22 @@ from asi_arch.archive.folder import change_settings, create_folder, has_study, o
 from asi_arch.cognition.base import CognitionBase
 from asi_arch.engineer.pool import LocalPool
 from asi_arch.engineer.source import check_source
-from asi_arch.errors import SetupError
+from asi_arch.errors import BudgetError, ModelError, SetupError
 from asi_arch.loop.baselines import OPEN, Baselines, baseline_entries
 from asi_arch.loop.bench import DUPLICATE, Bench, stage_of
+from asi_arch.loop.cast import Cast
 from asi_arch.loop.crew import share
+from asi_arch.loop.repeats import known_programs, refused, repeat_of
 from asi_arch.loop.seams import Pool, Report, Researcher, Silent, Watch
 from asi_arch.records import Brief, Evidence, Experiment, Failure, Progress, Proposal, Repeat
 from asi_arch.researcher.brief import make_brief
 from asi_arch.researcher.novelty import source_hash
 from asi_arch.settings import Settings, as_values, with_values
-from asi_arch.space import load_space, resolve
+from asi_arch.space import load_space
 
+SILENCES = 3  # proposals in a row for which a model gave no answer, after which a run ends
 PERSON = "person"  # the author of what was submitted
+AGENT = "agent"  # the first word of the author of what a coding agent designed
 
 __all__ = ["Pool", "Report", "Researcher", "Silent", "Study", "Watch"]
 
@@ -41,8 +45,10 @@ class Study:
         folder: of the study.
         settings: the study's, as they are now.
         archive: of the folder; the study closes it.
-        researcher: None for the symbolic one with the space's grammar.
+        researcher: None for those that the settings name.
         pool: None for this machine's; the study closes it.
+        workers: jobs at once; 0 for what the settings say.
+        spare: places that the pool has for checks beside those jobs.
     """
 
     def __init__(
@@ -52,15 +58,20 @@ class Study:
         archive: Archive,
         researcher: Researcher | None = None,
         pool: Pool | None = None,
+        workers: int = 0,
+        spare: int = 0,
     ) -> None:
         self.folder, self.settings, self.archive = folder, settings, archive
         self.space = load_space(settings.space)
-        self.workers = settings.workers or os.cpu_count() or 1
-        if researcher is not None:
-            self.researcher = researcher
+        self.workers = workers or settings.workers or os.cpu_count() or 1
+        self._researcher = researcher
         limits = (settings.check_seconds, settings.train_seconds)
-        self.pool: Pool = pool or LocalPool(self.space, self.workers, *limits)
+        self.pool: Pool = pool or LocalPool(self.space, self.workers + spare, *limits)
         self.bench = Bench(self.space, settings, archive, self.pool)
+        self.cast = Cast(self.space, settings, archive, self.bench, lambda text: self._watch.message(text))
+        self._watch: Watch = Silent()
+        self._halted = threading.Event()  # a run takes no further candidate
+        self._silences = 0
 
     @classmethod
     def create(cls, folder: Path, settings: Settings, **parts: Any) -> "Study":
@@ -100,24 +111,23 @@ class Study:
         return cls.open(folder, **parts)
 
     def close(self) -> None:
-        """End running jobs and let go of the archive."""
-        self.pool.close()
+        """End running jobs, give up what models are asked, and let go of the archive."""
+        self._abandon()
         self.archive.close()
 
-    @cached_property
-    def researcher(self) -> Researcher:
-        """Give the symbolic researcher with the space's grammar."""
-        from asi_arch.researcher.symbolic import Grammar, SymbolicResearcher
+    def _abandon(self) -> None:
+        self.pool.close()
+        self.cast.close()
 
-        if not self.space.grammar:
-            raise SetupError(f"space {self.space.name!r} has no grammar; give it one, or another researcher")
-        grammar: Grammar = resolve(self.space.grammar)()
-        return SymbolicResearcher(grammar)
-
-    @cached_property
+    @property
     def cognition(self) -> CognitionBase:
         """Give what papers know about the space."""
-        return CognitionBase(self.space.folder / "cognition")
+        return self.cast.cognition
+
+    @property
+    def researcher(self) -> Researcher:
+        """Give who proposes: whom the study was made with, else those of the settings."""
+        return self._researcher or self.cast.researcher
 
     def run(self, watch: Watch | None = None, stop: threading.Event | None = None) -> None:
         """Measure the baselines, then candidates, until there are as many as the settings say.
@@ -130,13 +140,29 @@ class Study:
             stop: once set, running jobs are given up and this returns; a later run does them again.
 
         Raises:
-            SetupError: the seed failed, so nothing could be compared with it.
+            SetupError: the seed failed, so nothing could be compared with it; or a model cannot be asked.
         """
         watch, stop = watch or Silent(), stop or threading.Event()
+        self._watch = watch
+        lead = self.cast.assemble(stop)
+        if self._researcher is None:
+            watch.message(lead)
         hours = self.settings.hours or float("inf")
-        ids = self._next_ids(time.monotonic() + hours * 3600)
+        self.follow(self._next_ids(time.monotonic() + hours * 3600), watch, stop)
+
+    def follow(self, ids: Iterator[int], watch: Watch, stop: threading.Event) -> None:
+        """Measure the baselines, then bring to its end every experiment whose id comes.
+
+        Args:
+            ids: of open candidates that this archive owns; asked for by one thread at a time, and may wait.
+            watch: sees what happens.
+            stop: as `run`; and raises as it does.
+        """
+        self._watch = watch
+        self.cast.assemble(stop)
+        self._halted.clear()
         self.prepare(watch, stop)
-        share(ids, self.workers, partial(self._pursue, watch=watch, stop=stop), stop, self.pool.close)
+        share(ids, self.workers, partial(self._pursue, watch=watch, stop=stop), stop, self._abandon)
 
     def prepare(self, watch: Watch | None = None, stop: threading.Event | None = None) -> None:
         """Measure the seed's runs and every baseline that has not ended; at once when all have.
@@ -149,7 +175,8 @@ class Study:
         """Claim the next id and have it proposed; the proposal is recorded before it is measured.
 
         The id and the study's seed alone decide the random draws. After `novelty_attempts`
-        proposals that repeat known programs the experiment comes back failed.
+        proposals that repeat known ones the experiment comes back failed, and so it does when a model
+        gives no answer.
 
         Raises:
             SetupError: `prepare` has not measured the seed yet.
@@ -165,17 +192,18 @@ class Study:
         """Score, explain and record what was measured of an experiment.
 
         Returns:
-            The experiment as it ended; or `proposed` anew, when its graph is known already and it
-            has attempts left. A person's own architecture is never replaced.
+            The experiment as it ended; or `proposed` anew, when its graph is known already or it was
+            mended, and it has attempts left. What a person or an agent handed in is never replaced.
         """
         current = self.archive.get(experiment.id)
         if current.status not in OPEN or current.proposal is None:
             return current
         repeats = evidence.failure is not None and evidence.failure.kind == DUPLICATE
-        if repeats and current.proposal.author != PERSON:
-            first = self.bench.first(evidence, current.id, self.settings.seed)
-            return self._propose(_refused(current, current.proposal, first, evidence.graph_hash))
-        return self.bench.end(self.bench.add(current.id, evidence))
+        if repeats and current.proposal.author.split(" ")[0] not in (PERSON, AGENT):
+            first, basis = self.bench.first(evidence, current.id, self.settings.seed)
+            repeat = repeat_of(current.proposal, first, basis, graph_hash=evidence.graph_hash)
+            return self._propose(self._refuse(current, current.proposal, repeat))
+        return self._mend(self.bench.add(current.id, evidence))
 
     def submit(self, name: str, source: str, motivation: str) -> int:
         """Enter a person's own architecture; the next run measures it, or one that runs now.
@@ -192,7 +220,7 @@ class Study:
         verdict = check_source(source)
         if self.space.hostile and not verdict.passed:
             raise SetupError(f"{name}: {verdict.message}; nothing was submitted")
-        known = _sources(self.archive.experiments()).get(source_hash(source))
+        known = known_programs(self.archive.experiments()).get(source_hash(source))
         if known is not None:
             raise SetupError(f"this program is experiment {known} already; see `asi-arch show {known}`")
         parents = (self.bench.seed_id,)
@@ -202,10 +230,31 @@ class Study:
         self.archive.release(id)
         return id
 
+    def choice(self, id: int) -> tuple[int, tuple[int, ...]]:
+        """Give the parent and the references that an id draws from what is known now."""
+        return choose(self.archive.rows(), self.settings, self.bench.seed_id, id)
+
+    def brief(self, id: int, parent: int, references: Sequence[int]) -> Brief:
+        """Give the brief of a claimed id, as if it were the id's first attempt."""
+        others = {e.id: e for e in self.archive.experiments() if e.id != id}
+        return make_brief(
+            id=id,
+            seed=self.settings.seed,
+            attempt=0,
+            parent=others[parent],
+            references=[others[id] for id in references],
+            experiments=list(others.values()),
+            recall=self.cognition.recall,
+            contract=self.space.contract,
+            settings=self.settings,
+        )
+
     def _next_ids(self, deadline: float) -> Iterator[int]:
         """Give the id of every candidate that this process is to bring to its end, until a monotonic time."""
-        while time.monotonic() < deadline:
-            id = self.archive.adopt("candidate") or self.archive.claim("candidate", self.settings.experiments)
+        while time.monotonic() < deadline and not self._halted.is_set():
+            id = self.archive.adopt("candidate") or self.archive.claim(
+                "candidate", self.cast.own_candidates()
+            )
             if id is None:
                 return
             yield id
@@ -223,6 +272,8 @@ class Study:
                     return  # the failure may be ours
                 experiment = self.tell(experiment, evidence)
             watch.finished(experiment, slot)
+        except BudgetError as error:
+            self._halt(str(error))
         except RuntimeError:
             if not stop.is_set():
                 raise
@@ -238,64 +289,66 @@ class Study:
         if not self.bench.seed_runs():
             raise SetupError("the seed has not been measured; call `Study.prepare` before `Study.ask`")
 
+    def _halt(self, reason: str) -> None:
+        """Let a run take no further candidate, and say why, once."""
+        if not self._halted.is_set():
+            self._halted.set()
+            self._watch.message(f"{reason}; what is open stays open")
+
     def _propose(self, experiment: Experiment) -> Experiment:
-        """Have an id proposed, again while the program is known, and record the proposal."""
-        brief = self._brief(experiment)
-        known = _sources(e for e in self.archive.experiments() if e.id != experiment.id)
+        """Have an id proposed, again while the proposal is known, and record it."""
+        brief = self.brief(experiment.id, *self.choice(experiment.id))
+        known = known_programs(e for e in self.archive.experiments() if e.id != experiment.id)
         while len(experiment.repeats) < self.settings.novelty_attempts:
             known |= {repeat.source_hash: repeat.of for repeat in experiment.repeats}
-            brief = replace(brief, attempt=len(experiment.repeats), known=frozenset(known))
-            proposal = self.researcher.propose(brief)
+            attempt = len(experiment.repeats)
+            brief = replace(brief, attempt=attempt, known=frozenset(known), repeats=experiment.repeats)
+            try:
+                proposal = self.researcher.propose(brief)
+            except ModelError as error:
+                return self._end_unproposed(experiment, str(error))
+            self._silences = 0
             first = known.get(source_hash(proposal.source))
-            if first is None:
+            if first is not None:
+                repeat = repeat_of(proposal, first, "program")
+            elif (opinion := self.cast.same_idea(proposal, experiment.id)) is not None:
+                repeat = repeat_of(proposal, opinion.repeats, "idea", opinion.reason)
+            else:
                 return self._record(experiment, proposal)
-            experiment = _refused(experiment, proposal, first)
+            experiment = self._refuse(experiment, proposal, repeat)
         count, last = len(experiment.repeats), experiment.repeats[-1].of
         message = f"{count} proposals in a row repeat known experiments, the last one experiment {last}"
         failure = Failure(phase="novelty", kind=DUPLICATE, message=message)
         return self.bench.end(replace(experiment, failure=failure))
 
-    def _brief(self, experiment: Experiment) -> Brief:
-        """Give the brief of an id, as if it were the id's first attempt."""
-        others = {e.id: e for e in self.archive.experiments() if e.id != experiment.id}
-        parent, references = choose(self.archive.rows(), self.settings, self.bench.seed_id, experiment.id)
-        return make_brief(
-            id=experiment.id,
-            seed=self.settings.seed,
-            attempt=0,
-            parent=others[parent],
-            references=[others[id] for id in references],
-            experiments=list(others.values()),
-            recall=self.cognition.recall,
-            contract=self.space.contract,
-            settings=self.settings,
-        )
+    def _refuse(self, experiment: Experiment, proposal: Proposal, repeat: Repeat) -> Experiment:
+        """Record that a proposal repeats another: asking for it may have cost money."""
+        claimed = refused(experiment, proposal, repeat)
+        self.archive.record(claimed)
+        return claimed
+
+    def _end_unproposed(self, experiment: Experiment, reason: str) -> Experiment:
+        """End an experiment whose author gave no answer; some of these in a row end the run."""
+        self._silences += 1
+        if self._silences >= SILENCES:
+            self._halt(f"no proposal came {self._silences} times in a row; the last time, {reason}")
+        failure = Failure(phase="author", kind="silent", message=reason)
+        return self.bench.end(replace(experiment, failure=failure))
+
+    def _mend(self, experiment: Experiment) -> Experiment:
+        """Record what was measured: mended and proposed anew, or ended."""
+        mender = self.cast.mender
+        mended = mender.mend(experiment) if mender is not None else None
+        if mended is None:
+            return self.bench.end(experiment)
+        self.archive.record(mended)
+        return mended
 
     def _record(self, experiment: Experiment, proposal: Proposal) -> Experiment:
         settings = as_values(self.settings)
         proposed = replace(experiment, status="proposed", proposal=proposal, settings=settings)
         self.archive.record(proposed)
         return proposed
-
-
-def _refused(experiment: Experiment, proposal: Proposal, first: int, graph_hash: str = "") -> Experiment:
-    """Give an experiment whose proposal repeats another: claimed as before, with the repeat noted."""
-    repeat = Repeat(
-        of=first, source_hash=source_hash(proposal.source), graph_hash=graph_hash, moves=proposal.moves
-    )
-    repeats = (*experiment.repeats, repeat)
-    return replace(experiment, status="claimed", proposal=proposal, evidence=(), repeats=repeats)
-
-
-def _sources(experiments: Iterable[Experiment]) -> dict[str, int]:
-    """Give the experiment of every program that was ever proposed, by the hash of its source."""
-    found: dict[str, int] = {}
-    for experiment in experiments:
-        for repeat in experiment.repeats:
-            found.setdefault(repeat.source_hash, repeat.of)
-        if experiment.proposal is not None:
-            found.setdefault(source_hash(experiment.proposal.source), experiment.id)
-    return found
 
 
 def _ignore(_: Progress) -> None:

@@ -267,7 +267,16 @@ def test_settings_print_as_a_file_that_config_takes(tmp_path):
 def test_the_doctor_looks_at_python_packages_machine_and_isolation():
     symptoms = examine_machine()
     names = [symptom.name for symptom in symptoms]
-    assert names == ["Python", "packages", "torch", "processors", "memory", "isolation", "ruff"]
+    assert names == [
+        "Python",
+        "packages",
+        "torch",
+        "processors",
+        "memory",
+        "isolation",
+        "language models",
+        "ruff",
+    ]
     assert all(symptom.state for symptom in symptoms)
 
 

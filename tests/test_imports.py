@@ -20,7 +20,7 @@ FLOORS = (
     ("researcher", "engineer", "analyst"),
     ("loop",),
     ("study",),
-    ("report", "live", "doctor", "verdicts", "calibrate"),
+    ("report", "live", "doctor", "verdicts", "calibrate", "seats"),
     ("cli", "__main__", "mcp_server", "web"),
 )
 STRANGERS = {"researcher", "engineer", "analyst"}  # they meet in records.py

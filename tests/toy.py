@@ -1,7 +1,7 @@
 """What tests of the loop share: a pool without processes, and what of a study can be compared.
 
-As a program it runs a study: `python tests/toy.py FOLDER EXPERIMENTS WORKERS SECONDS_A_JOB`. It says
-"go" before it touches the folder, so that a test can kill it at any instant after that.
+As a program it runs a study: `python tests/toy.py FOLDER EXPERIMENTS WORKERS SECONDS_A_JOB [KEY=VALUE...]`.
+It says "go" before it touches the folder, so that a test can kill it at any instant after that.
 """
 
 import importlib
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from asi_arch.records import Evidence, Experiment, Job, Progress
+from asi_arch.settings import given_values
 from asi_arch.spaces.toy.engine import examine
 from asi_arch.study import Study
 
@@ -53,6 +54,7 @@ def outcome(study: Study) -> list[tuple[object, ...]]:
             e.fitness,
             e.finding,
             e.repeats,
+            [(a.source, a.failure, a.note) for a in e.attempts],
             [(v.stage, v.seed, v.graph_hash, v.checks, v.failure, v.curve, v.metrics) for v in e.evidence],
         )
         for e in study.archive.experiments()
@@ -60,12 +62,11 @@ def outcome(study: Study) -> list[tuple[object, ...]]:
 
 
 def main() -> None:
-    folder, experiments, workers, seconds = sys.argv[1:]
+    folder, experiments, workers, seconds, *values = sys.argv[1:]
     importlib.import_module("bm25s")  # slow, and otherwise waits for the first brief
     print("go", flush=True)
-    study = toy_study(
-        Path(folder), HerePool(float(seconds)), experiments=int(experiments), workers=int(workers)
-    )
+    given = given_values(overrides=[f"experiments={experiments}", f"workers={workers}", *values])
+    study = toy_study(Path(folder), HerePool(float(seconds)), **given)
     study.run()
     study.close()
 

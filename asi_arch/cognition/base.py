@@ -71,7 +71,7 @@ class CognitionBase:
     def _indexed(self) -> "BM25":
         with self._lock:
             if self._index is None:
-                self._index = _index([_document(cognition) for cognition in self._all])
+                self._index = word_index([_document(cognition) for cognition in self._all])
             return self._index
 
 
@@ -97,8 +97,11 @@ def _document(cognition: Cognition) -> list[str]:
     return [term for field, weight in WEIGHTS.items() for term in terms(getattr(cognition, field)) * weight]
 
 
-def _index(documents: list[list[str]]) -> "BM25":
-    """Build the BM25 index. The library is imported here, because it costs a quarter of a second."""
+def word_index(documents: list[list[str]]) -> "BM25":
+    """Build the BM25 index of documents, each a list of `terms`.
+
+    The library is imported here, because it costs a quarter of a second.
+    """
     import logging
 
     from bm25s import BM25

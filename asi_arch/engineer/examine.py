@@ -28,6 +28,7 @@ from asi_arch.engineer.checks.suspicion import Scored, too_good
 from asi_arch.engineer.checks.trained import trained_causality
 from asi_arch.engineer.cost import measure
 from asi_arch.engineer.evaluate import evaluate
+from asi_arch.engineer.function import function_hash
 from asi_arch.engineer.sandbox import call
 from asi_arch.engineer.source import require_source
 from asi_arch.engineer.task import Split
@@ -138,6 +139,8 @@ class _Run:
         self.report(Progress(phase="check", done=len(todo), total=len(todo) + 1, note="budget"))
         seed = _Server.seeds[self.space.name]
         self.verdicts.append(_run_check(lambda c: _budget(c, seed, self.model), candidate, "budget"))
+        if all(verdict.passed for verdict in self.verdicts):
+            self.known["function_hash"] = function_hash(candidate)
         return candidate.bundle
 
     def _train(self, bundle: Bundle, recipe: Recipe) -> Evidence:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from dataclasses import replace
 from functools import cached_property
 
@@ -12,12 +12,17 @@ from asi_arch.analyst.statistics import mean, mean_metric, runs_at
 from asi_arch.archive.base import Archive
 from asi_arch.errors import SetupError
 from asi_arch.loop.seams import Pool, Report
-from asi_arch.records import Evidence, Experiment, Failure, Fitness, Job, Stage
+from asi_arch.records import Evidence, Experiment, Failure, Fitness, Job, Progress, Stage, text_hash
 from asi_arch.settings import Settings
 from asi_arch.space import Space
 
 CHECKS = "checks"  # the stage of evidence from which nothing was trained
 DUPLICATE = "duplicate"
+PREVIEWS = 64  # checks that are kept for a source that may yet be handed in
+SAME = {
+    "graph": "the graph is that of experiment {}, and nothing is trained twice",
+    "function": "it computes what experiment {} computes: equal outputs from equal parameters",
+}
 
 
 class Bench:
@@ -32,6 +37,7 @@ class Bench:
         self._seed_runs: tuple[Evidence, ...] = ()
         self._adding = threading.Lock()
         self._checking: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
+        self._previews: OrderedDict[str, Evidence] = OrderedDict()
 
     @cached_property
     def seed_id(self) -> int:
@@ -57,24 +63,57 @@ class Bench:
 
         Returns:
             Evidence of the training, or of what failed before it; `duplicate` is the failure of a
-            graph that another experiment trains or trained.
+            graph, or of a function, that another experiment trains or trained.
         """
         checked = self._check(experiment, report)
         if checked.failure is not None:
             return checked
-        first = self.first(checked, experiment.id, seed)
+        first, basis = self.first(checked, experiment.id, seed)
         if first != experiment.id:
-            message = f"the graph is that of experiment {first}, and nothing is trained twice"
+            message = SAME[basis].format(first)
             return replace(checked, failure=Failure(phase="novelty", kind=DUPLICATE, message=message))
+        known = self.archive.get(experiment.id).evidence
+        recorded = next((e for e in known if (e.stage, e.seed) == (self.stage.name, seed)), None)
+        if recorded is not None:
+            return recorded  # the process that measured it was killed before it said what follows
         bundle = checked.bundle or (self.archive.bundle(checked.graph_hash) if checked.graph_hash else "")
         trained = self.pool.run(self._job(experiment, seed, self.stage, bundle), report)
         scored = trained.graph_hash if trained.metrics else checked.graph_hash
         assert scored == checked.graph_hash, "what was scored is not the graph that was checked"
         return trained
 
-    def first(self, checked: Evidence, id: int, seed: int) -> int:
-        """Give the experiment that may train a graph with a seed; of two that ask, the first."""
-        return self.archive.reserve(checked.graph_hash or checked.source_hash, self.stage.name, seed, id)
+    def first(self, checked: Evidence, id: int, seed: int) -> tuple[int, str]:
+        """Give the experiment that may train a graph with a seed, of two that ask the first, and why.
+
+        Programs of one function count as one. Why: the `graph` is the same, or only the `function`.
+        """
+        stage = self.stage.name
+        if checked.function_hash:
+            first = self.archive.reserve(f"function {checked.function_hash}", stage, seed, id)
+            if first != id:
+                known = {e.graph_hash for e in self.archive.get(first).evidence}
+                return first, "graph" if checked.graph_hash in known else "function"
+        return self.archive.reserve(checked.graph_hash or checked.source_hash, stage, seed, id), "graph"
+
+    def preview(self, source: str) -> Evidence:
+        """Check a source that may yet be handed in; the checks are not run again when it is."""
+        job = Job(space=self.settings.space, name="preview", source=source, seed=self.settings.seed)
+        checked = self.pool.run(job, _ignore)
+        with self._adding:
+            self._previews[text_hash(source)] = checked
+            while len(self._previews) > PREVIEWS:
+                self._previews.popitem(last=False)
+        return checked
+
+    def known(self, checked: Evidence, id: int) -> str:
+        """Say which experiment has the graph or the function of a checked source; "" when no other has."""
+        for experiment in self.archive.experiments():
+            for run in experiment.evidence if experiment.id != id else ():
+                if checked.graph_hash and run.graph_hash == checked.graph_hash:
+                    return SAME["graph"].format(experiment.id)
+                if checked.function_hash and run.function_hash == checked.function_hash:
+                    return SAME["function"].format(experiment.id)
+        return ""
 
     def add(self, id: int, evidence: Evidence) -> Experiment:
         """Record evidence of an open experiment, checks first and then by seed, and give it."""
@@ -115,7 +154,10 @@ class Bench:
             known = self.archive.get(experiment.id).evidence
             checked = next((e for e in known if e.stage == CHECKS), None)
             if checked is None:
-                checked = self.pool.run(self._job(experiment, self.settings.seed, None, ""), report)
+                job = self._job(experiment, self.settings.seed, None, "")
+                with self._adding:
+                    checked = self._previews.pop(text_hash(job.source), None) if job.enforce else None
+                checked = checked or self.pool.run(job, report)
                 self.add(experiment.id, checked)
         return checked
 
@@ -145,6 +187,10 @@ class Bench:
             terms={name: mean(s.terms[name] for s in scores) for name in scores[0].terms},
             gains={name: mean(s.gains[name] for s in scores) for name in scores[0].gains},
         )
+
+
+def _ignore(_: Progress) -> None:
+    """Take no note."""
 
 
 def failure_of(experiment: Experiment) -> Failure | None:

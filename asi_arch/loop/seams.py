@@ -36,7 +36,7 @@ class Watch(Protocol):
     """Sees a study run. Called from several threads at once; a slot is a worker's number from 0 on."""
 
     def started(self, experiment: Experiment, slot: int) -> None:
-        """Take note that a worker measures an experiment; again, when its first proposal was known."""
+        """Take note that a worker measures an experiment; again, when its proposal was known or mended."""
 
     def progress(self, slot: int, progress: Progress) -> None:
         """Take note of how far a worker's job is."""

@@ -1,59 +1,46 @@
 """One experiment, told in parts: why, what changed, what the checks said, what came out, what it taught."""
 
-import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from asi_arch.analyst.fitness import gain
 from asi_arch.analyst.statistics import mean
-from asi_arch.records import Evidence, Experiment, Proposal, Verdict
+from asi_arch.calls import Call
+from asi_arch.records import Evidence, Experiment, Verdict
+from asi_arch.report.authorship import attempt_parts, brief_part, call_parts, failure_line, refused_part
+from asi_arch.report.parts import Part, difference
 from asi_arch.report.tables import Table, figure, gain_cell, heading, words
-from asi_arch.report.view import View, cost_of, name_of
+from asi_arch.report.view import View, cost_of, cpu_seconds, name_of
 from asi_arch.space import MetricSpec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """A titled part of a story: words, a table, or a unified difference of two sources."""
+def tell(view: View, experiment: Experiment, calls: Sequence[Call] = ()) -> list[Part]:
+    """Give the parts of an experiment's story; what is not known yet has no part.
 
-    title: str
-    body: str | Table
-    is_diff: bool = False
-
-
-def tell(view: View, experiment: Experiment) -> list[Part]:
-    """Give the parts of an experiment's story; what is not known yet has no part."""
+    calls: of language models, for this experiment.
+    """
     proposal = experiment.proposal
     parts = [Part(title=f"#{experiment.id} {name_of(experiment)}", body=_state(view, experiment))]
-    if proposal is None:
-        return parts
+    failed = [Part(title="failure", body=failure_line(experiment.failure))] if experiment.failure else []
+    if proposal is None or not proposal.source:  # none yet, or an agent is at it
+        return [*parts, *failed, *call_parts(calls)]
+    parts += brief_part(calls) + refused_part(experiment)
     parts.append(Part(title="motivation", body=proposal.motivation or "none given"))
     parent = next((e for e in view.experiments if e.id in proposal.parents[:1]), None)
     if parent is not None and parent.proposal is not None:
-        body = difference(parent.proposal, proposal, f"#{parent.id}", f"#{experiment.id}")
+        names = (f"#{parent.id} {parent.proposal.name}", f"#{experiment.id} {proposal.name}")
+        body = difference(parent.proposal.source, proposal.source, *names)
         parts.append(Part(title=f"difference to #{parent.id}", body=body, is_diff=True))
+    parts += attempt_parts(experiment)
     verdicts = [v for run in experiment.evidence for v in run.checks]
     if verdicts:
         parts.append(Part(title="checks", body=checks_table(verdicts)))
     if view.runs(experiment):
         parts.append(Part(title="scores", body=_scores(view, experiment, parent)))
         parts.append(Part(title="details and cost", body=_figures(view, experiment)))
-    if experiment.failure is not None:
-        failure = experiment.failure
-        told = f"in {failure.phase} ({failure.kind}): {failure.message}"
-        parts.append(Part(title="failure", body="\n".join(filter(None, (told, failure.trace)))))
+    parts += failed
     if experiment.finding is not None:
         parts.append(Part(title="finding", body=experiment.finding.text))
-    return parts
-
-
-def difference(old: Proposal, new: Proposal, old_name: str, new_name: str) -> str:
-    """Give the unified difference of two proposals' sources."""
-    lines = difflib.unified_diff(
-        old.source.splitlines(), new.source.splitlines(), f"{old_name} {old.name}", f"{new_name} {new.name}",
-        lineterm="",
-    )  # fmt: skip
-    return "\n".join(lines) or "none: the two sources are equal"
+    return parts + call_parts(calls)
 
 
 def checks_table(verdicts: Iterable[Verdict]) -> Table:
@@ -104,5 +91,5 @@ def _figures(view: View, experiment: Experiment) -> Table:
     last, cost = view.runs(experiment)[-1], cost_of(experiment)
     rows = [(words(name), figure(metric.value)) for name, metric in last.details.items()]
     rows += [(words(name), figure(getattr(cost, name))) for name in cost.__slots__ if getattr(cost, name)]
-    rows.append(("processor seconds", figure(sum(run.cpu_seconds for run in experiment.evidence))))
+    rows.append(("processor seconds", figure(cpu_seconds(experiment))))
     return Table(columns=("figure", "value"), rows=tuple(rows))

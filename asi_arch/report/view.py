@@ -62,8 +62,9 @@ def by_fitness(experiments: Iterable[Experiment]) -> tuple[Experiment, ...]:
 
 
 def cpu_seconds(experiment: Experiment) -> float:
-    """Give the processor time that an experiment took, all stages and runs together."""
-    return sum(e.cpu_seconds for e in experiment.evidence)
+    """Give the processor time that an experiment took: all stages, runs and attempts together."""
+    tried = [run for attempt in experiment.attempts for run in attempt.evidence]
+    return sum(run.cpu_seconds for run in (*tried, *experiment.evidence))
 
 
 def mean_detail(runs: Sequence[Evidence], name: str) -> float | None:

@@ -98,8 +98,9 @@ def _findings(
 
 
 def _avoid(parent: Experiment, experiments: Sequence[Experiment], limit: int) -> tuple[str, ...]:
-    """Give what failed, children of this parent first, then the newest."""
-    failed = [e for e in experiments if e.failure is not None and e.proposal is not None]
+    """Give what failed, children of this parent first, then the newest; not what was never proposed."""
+    ended = [e for e in experiments if e.failure is not None and e.proposal is not None]
+    failed = [e for e in ended if e.failure and e.failure.phase != "author"]
     kept = sorted(failed, key=lambda e: (not _child(e, parent), -e.id))[:limit]
     return tuple(_failed(e) for e in kept)
 

@@ -6,6 +6,12 @@ from asi_arch.records import Stage
 from asi_arch.space import MetricSpec, Space
 from asi_arch.spaces.linear_attention.contract import CONTRACT
 
+RECIPE = """\
+D = 64, H = 2 (K = V = 32 if heads share D evenly), 2 layers, T = 64 tokens, 256 token values. A step has
+8 rows of text (bytes of Python's standard library) and 8 of recall: 2, 4, 8 or 16 key-value pairs, then
+queries for the rest of the row. AdamW, learning rate up for a tenth of the steps and then down. Training is
+short, so what a mixer does from its initialisation on counts."""
+
 # Scales: sd of the difference of two single runs, sqrt(2) times the sd over seeds, pooled over seven
 # mixers (3 seeds each at explore, 2 at replicate) of a prototype of this profile. Shared data order and
 # initial embedding did not make it smaller. A mixer in the middle of learning recall is noisier than this.
@@ -40,4 +46,5 @@ SPACE = Space(
     engine="asi_arch.engineer.examine:examine",
     grammar="asi_arch.spaces.linear_attention.grammar:linear_attention_grammar",
     model="asi_arch.spaces.linear_attention.model",
+    recipe=RECIPE,
 )

@@ -34,6 +34,7 @@ def examine(job: Job, report: Report) -> Evidence:
         seed=job.seed,
         source_hash=text_hash(job.source),
         graph_hash=text_hash(run.bundle) if run.bundle else "",
+        function_hash=_function(from_bundle(run.bundle)) if run.bundle and failure is None else "",
         bundle=run.bundle,
         checks=tuple(run.verdicts),
         failure=failure,
@@ -129,6 +130,12 @@ def _points(terms: Sequence[Term], draw: random.Random) -> tuple[list[list[float
     places = [draw.uniform(-1, 1) for _ in range(POINTS)]
     heights = [target(x) + draw.gauss(0, NOISE) for x in places]
     return [[term(x) for term in terms] + [1.0] for x in places], heights
+
+
+def _function(terms: Sequence[Term]) -> str:
+    """Give a hash of what terms are as functions, so that equal waves of two phases are one."""
+    places = (*INSIDE, *OUTSIDE)
+    return text_hash(repr(sorted([round(term(x), 9) + 0.0 for x in places] for term in terms)))
 
 
 def _error(terms: Sequence[Term], weights: Sequence[float], places: Sequence[float]) -> Metric:

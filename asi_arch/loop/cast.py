@@ -1,0 +1,116 @@
+"""Who takes part in a study, as its settings name them: models, researchers, a mender, and their desk."""
+
+import os
+import threading
+from collections.abc import Callable
+from functools import cached_property
+
+from asi_arch.archive.base import Archive
+from asi_arch.archive.journal import load_calls
+from asi_arch.cognition.base import CognitionBase
+from asi_arch.errors import SetupError
+from asi_arch.llm.models import Models, open_models
+from asi_arch.loop.bench import Bench
+from asi_arch.loop.desk import StudyDesk
+from asi_arch.loop.leads import Mixed, own_candidates, own_shares, shares_of, tell_lead
+from asi_arch.loop.mend import Mender
+from asi_arch.loop.seams import Researcher
+from asi_arch.records import Proposal
+from asi_arch.researcher.author import AUTHOR, Author
+from asi_arch.researcher.ideas import Opinion, same_idea
+from asi_arch.settings import Settings
+from asi_arch.space import Space, resolve
+
+
+class Cast:
+    """Who takes part. All are made when they are first asked for; call `assemble` before threads do.
+
+    Args:
+        space: of the study.
+        settings: the study's.
+        archive: where calls of models are kept.
+        bench: where sources are checked.
+        say: is told what a person should know.
+    """
+
+    def __init__(
+        self, space: Space, settings: Settings, archive: Archive, bench: Bench, say: Callable[[str], None]
+    ) -> None:
+        self._space, self._settings, self._archive, self._bench = space, settings, archive, bench
+        self._say = say
+
+    def assemble(self, stop: threading.Event) -> str:
+        """Make all, let models be given up at `stop`, and say in one line who leads.
+
+        Raises:
+            SetupError: a model's key is missing, or the settings name a researcher that is not there.
+        """
+        if self.models is not None:
+            self.models.stop = stop
+        assert self.researcher, "it is made"
+        return tell_lead(self.shares, self.models)
+
+    def close(self) -> None:
+        """Give up what models are asked. Idempotent; a later question starts anew."""
+        if "models" in self.__dict__ and self.models is not None:
+            self.models.close()
+
+    @cached_property
+    def models(self) -> Models | None:
+        """Give the language models of the settings; None when they name none."""
+        return open_models(self._settings, self._archive, os.environ, load_calls, self._say)
+
+    @cached_property
+    def cognition(self) -> CognitionBase:
+        """Give what papers know about the space."""
+        return CognitionBase(self._space.folder / "cognition")
+
+    @cached_property
+    def desk(self) -> StudyDesk:
+        """Give what authors may look up and try."""
+        return StudyDesk(self._space, self._archive, self.cognition, self._bench)
+
+    @cached_property
+    def shares(self) -> dict[str, float]:
+        """Give the share of the proposals that each researcher makes."""
+        return shares_of(self._settings, self.models)
+
+    @cached_property
+    def researcher(self) -> Researcher:
+        """Give the researchers that the settings name, as far as they are ours to call."""
+        makers = {"symbolic": self._symbolic, "model": self._author}
+        own = own_shares(self.shares, self.models)
+        return Mixed(own, {name: makers[name]() for name in own})
+
+    @cached_property
+    def mender(self) -> Mender | None:
+        """Give who mends what a model wrote; None without a model."""
+        if self.models is None:
+            return None
+        attempts, experiments = self._settings.mend_attempts, self._archive.experiments
+        return Mender(self.models, self._space, self.desk, attempts, experiments)
+
+    def same_idea(self, proposal: Proposal, id: int) -> Opinion | None:
+        """Give whose idea a model's proposal repeats; None when it is new, or nobody can tell."""
+        if self.models is None or proposal.author != AUTHOR:
+            return None
+        return same_idea(self.models, proposal, id, self._archive.experiments())
+
+    def own_candidates(self) -> int:
+        """Give how many candidates the study may have, but for those that are kept free for agents."""
+        if "agent" not in self.shares:
+            return self._settings.experiments
+        return own_candidates(self.shares, self._settings.experiments, self._archive.experiments("candidate"))
+
+    def _symbolic(self) -> Researcher:
+        from asi_arch.researcher.symbolic import Grammar, SymbolicResearcher
+
+        if not self._space.grammar:
+            raise SetupError(f"space {self._space.name!r} has no grammar; give it one, or another researcher")
+        grammar: Grammar = resolve(self._space.grammar)()
+        return SymbolicResearcher(grammar)
+
+    def _author(self) -> Researcher:
+        if self.models is None or self.models.name("designer") is None:
+            raise SetupError('researcher is "model", and there is none; set model = "PROVIDER:NAME"')
+        return Author(self.models, self._space, self.desk)

@@ -1,0 +1,49 @@
+"""What authors may look up and try: papers, experiments, and the real checks. The texts hold no times."""
+
+from asi_arch.archive.base import Archive
+from asi_arch.cognition.base import CognitionBase
+from asi_arch.engineer.source import check_source
+from asi_arch.loop.bench import Bench
+from asi_arch.researcher.brief_text import cognition_text, experiment_text, verdicts_text
+from asi_arch.space import Space
+
+FOUND = 5  # pieces of knowledge in an answer
+
+
+class StudyDesk:
+    """The desk of a study: for a language model's tools, and for a coding agent's. Thread-safe."""
+
+    def __init__(self, space: Space, archive: Archive, cognition: CognitionBase, bench: Bench) -> None:
+        self._space, self._archive, self._cognition, self._bench = space, archive, cognition, bench
+
+    def search(self, query: str) -> str:
+        """Give the pieces of knowledge nearest to a query."""
+        found = self._cognition.recall(query, FOUND)
+        return "\n\n".join(map(cognition_text, found)) or "Nothing is known of these words; try others."
+
+    def knows(self, cognition: str) -> bool:
+        """Tell whether there is a piece of knowledge of an id."""
+        return self._cognition.get(cognition) is not None
+
+    def read(self, id: int) -> str:
+        """Give an experiment with its source, or say that there is none."""
+        last = max(row.id for row in self._archive.rows())
+        if not 1 <= id <= last:
+            return f"There is no experiment {id}; this study has 1 to {last}."
+        return experiment_text(self._archive.get(id), self._space.metrics)
+
+    def check(self, source: str, id: int) -> str:
+        """Run every check before training on a source that is meant for an experiment; give the verdicts."""
+        checked = self._bench.preview(source)
+        text = verdicts_text(checked)
+        if checked.failure is not None:
+            return text
+        known = self._bench.known(checked, id)
+        return f"{text}\nBut it is not new, and would be refused: {known}." if known else text
+
+    def fault(self, source: str) -> str:
+        """Give what the rules on sources say against a source, at once; "" when they pass it."""
+        if not self._space.hostile:
+            return ""  # it is no program: the space's own reader judges it
+        verdict = check_source(source)
+        return "" if verdict.passed else verdict.message
