@@ -33,7 +33,7 @@ class Settings:
         "auto: the model if there is one, else symbolic",
     )
     mend_attempts: int = _setting(5, "times that what a model wrote is mended after it failed")
-    claim_minutes: float = _setting(60.0, "a coding agent's brief is given to another after so long in silence")
+    claim_minutes: float = _setting(60.0, "a coding agent's brief is another's after so long in silence")
 
     pool_size: int = _setting(50, "candidate pool: this many of the best (the paper's 50)")
     parent_ranks: int = _setting(10, "parents come from ranks 1 to this (the paper's 10)")
