@@ -89,6 +89,12 @@ def flat(values: Any) -> list[Any]:
     return [values]
 
 
+def is_known(traced: fx.GraphModule) -> bool:
+    """Whether a graph holds nothing but operators that a candidate may use."""
+    names = [str(n.target) for n in traced.graph.nodes if n.op == "call_function"]
+    return all("getitem" in name or name in SAME or name in ALLOWED_OPERATORS for name in names)
+
+
 def check_sound(run: Any, tensors: list[Tensor], rng: random.Random) -> set[str]:
     """Hold labels against what moves; give the names of the operators that were interpreted."""
     inputs = [abstract_of(t, rng) for t in tensors]
@@ -155,10 +161,11 @@ def check_samples(infos: list[Any], most: int) -> set[str]:
         torch.manual_seed(0)
         for run, tensors in samples(info, rng, most):
             try:
-                make_fx(run, pre_dispatch=True)(*tensors)
+                traced = make_fx(run, pre_dispatch=True)(*tensors)
             except Exception:  # noqa: BLE001 - flow on data, or forms that no graph can hold
                 continue
-            seen |= check_sound(run, tensors, rng)
+            if is_known(traced):
+                seen |= check_sound(run, tensors, rng)
     return seen & ALLOWED_OPERATORS
 
 

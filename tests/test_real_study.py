@@ -1,6 +1,7 @@
 """The whole loop on the real space: wall, checks, training, score, archive, report, by the command line."""
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -16,7 +17,8 @@ SHORT = ["--set", "steps=12", "--set", "seed_runs=2", "--workers", "1", "--exper
 
 def run(folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "asi_arch", "run", "--study", str(folder), *SHORT]
-    return subprocess.run(command, capture_output=True, text=True, check=True)
+    wide = {**os.environ, "COLUMNS": "250"}
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=wide)
 
 
 def experiments(folder: Path) -> list[dict[str, Any]]:
@@ -39,7 +41,8 @@ def test_two_studies_of_one_seed_give_the_same_proposals_and_the_same_losses(tmp
     without_times = [[what_must_agree(e) for e in study] for study in (first, second)]
     assert without_times[0] == without_times[1]
     best = max(first, key=lambda e: e["fitness"]["value"])
-    assert all(word in outputs[0] for word in (best["proposal"]["name"], "gain text", "gain recall"))
+    for words in (best["proposal"]["name"], "gain text", "gain recall"):
+        assert words in outputs[0], outputs[0]
     report = tmp_path / "a" / "report"
     text = (report / "report.md").read_text()
     assert text.startswith("# ")
