@@ -169,10 +169,27 @@ class Finding:
     """What one result taught.
 
     text: sentences that the next brief can use. query: words that recall cognitions for it.
+    sections: what an analyst that is a model said, by title; empty where findings are by rule.
     """
 
     text: str
     query: str = ""
+    sections: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What a judge thinks of an architecture, from its code and figures alone; 5 is the seed.
+
+    mark: 1..10, the median over the draws of each draw's mean over its aspects.
+    spread: largest less smallest of those means; 0 is full agreement.
+    draws: the marks of each draw by aspect. reasons: of each draw, in a sentence or two.
+    """
+
+    mark: float
+    spread: float
+    draws: tuple[Mapping[str, float], ...]
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +249,7 @@ class Experiment:
     failure: Failure | None = None
     fitness: Fitness | None = None
     finding: Finding | None = None
+    judgement: Judgement | None = None
     repeats: tuple[Repeat, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     settings: Mapping[str, int | float | str] = field(default_factory=dict)

@@ -45,6 +45,8 @@ class Settings:
     novelty_attempts: int = _setting(10, "proposals that repeat something known before an id is given up")
 
     fitness: str = _setting("gain", "formula: gain (default), or paper (arXiv:2507.18074, eq. 2)")
+    judge_draws: int = _setting(3, "times that a model judges a candidate, if there is one; 0: never")
+    judge_weight: float = _setting(0.0, "weight of the judge's mark in the fitness, the other terms having 1")
     steps: int = _setting(0, "training steps instead of the stage's own; 0: the stage's")
     learning_rate: float = _setting(0.0, "peak learning rate instead of the stage's own; 0: the stage's")
     check_seconds: float = _setting(900.0, "time limit of one candidate's checks")

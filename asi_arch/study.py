@@ -340,7 +340,7 @@ class Study:
         mender = self.cast.mender
         mended = mender.mend(experiment) if mender is not None else None
         if mended is None:
-            return self.bench.end(experiment)
+            return self.bench.end(experiment, self.cast.critics)
         self.archive.record(mended)
         return mended
 

@@ -26,6 +26,8 @@ MARKERS = {
     "mender": "You mend programs",
     "summariser": "You sum up",
     "novelty": "You judge whether",
+    "judge": "You judge architectures",
+    "analyst": "You explain the result",
 }
 MOTIVATION = "The parent bends nowhere, so its error is large on both sides of the kink; {} bends there."
 Script = Callable[[Asked], Reply]
@@ -71,9 +73,38 @@ def all_new(_: Asked) -> Reply:
     return Answer({"repeats": 0, "reason": "None has this mechanism."})
 
 
+def marks(*values: float, reason: str = "It bends.") -> Answer:
+    """A judge's answer: four marks, or one for all."""
+    four = values * 4 if len(values) == 1 else values
+    names = ("innovation", "complexity", "efficiency", "correctness")
+    return Answer({**dict(zip(names, four, strict=True)), "reason": reason})
+
+
+def all_middling(_: Asked) -> Reply:
+    """A judge to whom everything is as good as the seed."""
+    return marks(5)
+
+
+def plain_words(asked: Asked) -> Reply:
+    """An analyst that says which experiment it was shown."""
+    found = re.search(r"# The experiment #(\d+) ", asked.text)
+    assert found, asked.text[:200]
+    told = {
+        "expected": "A smaller error inside.", "happened": "It fell.",
+        "component": f"The hinge of {found[1]} did it.", "advice": "Move the hinge.",
+    }  # fmt: skip
+    return Answer({**told, "query": "bend error outside hinge"})
+
+
 def model(**scripts: Script) -> Script:
     """A model with a script for each role."""
-    roles = {"designer": a_hinge_for_each, "summariser": summaries, "novelty": all_new} | scripts
+    roles = {
+        "designer": a_hinge_for_each,
+        "summariser": summaries,
+        "novelty": all_new,
+        "judge": all_middling,
+        "analyst": plain_words,
+    } | scripts
     return by_marker({MARKERS[role]: script for role, script in roles.items()})
 
 

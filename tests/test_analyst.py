@@ -16,10 +16,8 @@ from asi_arch.report.view import View
 LOSS, BENCHMARK = 4.575, 0.224  # the paper's DeltaNet
 
 
-def paper_run(loss: float, benchmark: float, judge: float | None = None) -> Evidence:
+def paper_run(loss: float, benchmark: float) -> Evidence:
     details = {"recall_accuracy": Metric(value=benchmark, standard_error=0.0)}
-    if judge is not None:
-        details["judge"] = Metric(value=judge, standard_error=0.0)
     return replace(evidence(2.8, 0.1), curve=((1, 9.0), (2000, loss)), details=details)
 
 
@@ -48,12 +46,23 @@ def test_the_papers_terms_are_clamped_at_a_tenth_of_the_baseline():
 
 def test_the_papers_fitness_is_the_mean_of_the_terms_that_there_are():
     seed = [paper_run(LOSS, BENCHMARK)]
-    judged = score(paper_run(LOSS - 0.05, BENCHMARK + 0.001, judge=7.0), seed, SPACE, "paper")
+    judged = score(paper_run(LOSS - 0.05, BENCHMARK + 0.001), seed, SPACE, "paper", mark=7.0)
     assert judged.terms["judge"] == pytest.approx(6 / 9)
     assert judged.value == pytest.approx((0.6583 + 0.5666 + 6 / 9) / 3, abs=1e-3)
     unjudged = score(paper_run(LOSS - 0.05, BENCHMARK + 0.001), seed, SPACE, "paper")
     assert set(unjudged.terms) == {"loss", "benchmark"}
     assert unjudged.value == pytest.approx((0.6583 + 0.5666) / 2, abs=1e-3)
+
+
+@pytest.mark.parametrize(("mark", "term"), [(1, 0.0), (3, 0.25), (5, 0.5), (8, 0.8), (10, 1.0)])
+def test_a_judge_weighs_what_the_settings_say_and_nothing_at_weight_0(mark, term):
+    seed = [evidence(2.872, 0.09)]
+    alone = score(evidence(2.85, 0.2), seed, SPACE, "gain")
+    judged = score(evidence(2.85, 0.2), seed, SPACE, "gain", mark=mark, weight=0.5)
+    assert judged.terms == {**alone.terms, "judge": pytest.approx(term)}
+    count = len(alone.terms)
+    assert judged.value == pytest.approx((alone.value * count + 0.5 * term) / (count + 0.5))
+    assert score(evidence(2.85, 0.2), seed, SPACE, "gain", mark=mark, weight=0.0) == alone
 
 
 def test_a_benchmark_that_rises_from_zero_gets_the_highest_mark():

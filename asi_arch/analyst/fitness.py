@@ -13,10 +13,18 @@ Term = Callable[[Evidence, Sequence[Evidence]], float]
 """A term gives 0..1 for one run against the seed's runs at the same stage."""
 
 STEEPNESS = 6.0  # the paper's: the window's two ends give 0.0025 and 0.9975
-JUDGE = "judge"  # the detail of an evidence that holds a judge's raw mark, 1..10
+JUDGE = "judge"  # the term that a judge's mark becomes
+SEED_MARK = 5.0  # a judge's mark of the seed, by definition; marks go from 1 to 10
 
 
-def score(evidence: Evidence, seed: Sequence[Evidence], space: Space, formula: str) -> Fitness:
+def score(
+    evidence: Evidence,
+    seed: Sequence[Evidence],
+    space: Space,
+    formula: str,
+    mark: float | None = None,
+    weight: float = 1.0,
+) -> Fitness:
     """Give the fitness of one run against the seed's runs at the same stage.
 
     Args:
@@ -24,6 +32,9 @@ def score(evidence: Evidence, seed: Sequence[Evidence], space: Space, formula: s
         seed: the seed's runs; their mean is the reference.
         space: names the metrics, their direction and their scale.
         formula: `gain` or `paper`, see `gain_terms` and `paper_terms`.
+        mark: a judge's, 1..10 with 5 for the seed, of which the term `judge` is made: under `paper`
+            (m - 1) / 9, under `gain` straight from 0 at 1 over 0.5 at 5 to 1 at 10. None: no judge.
+        weight: of that term, each other having 1; with 0 there is no such term.
 
     Raises:
         ValueError: no seed run, or a metric is missing or not finite (see `metric_value`).
@@ -33,7 +44,11 @@ def score(evidence: Evidence, seed: Sequence[Evidence], space: Space, formula: s
         raise SetupError(f"unknown fitness {formula!r}; known are {', '.join(FORMULAS)}")
     terms = {name: term(evidence, seed) for name, term in FORMULAS[formula](space, evidence, seed).items()}
     gains = {spec.name: gain(spec, evidence, seed) for spec in space.metrics}
-    return Fitness(formula=formula, value=mean(terms.values()), terms=terms, gains=gains)
+    value = mean(terms.values())
+    if mark is not None and weight:
+        terms[JUDGE] = JUDGE_TERMS[formula](mark)
+        value = (value * (len(terms) - 1) + weight * terms[JUDGE]) / (len(terms) - 1 + weight)
+    return Fitness(formula=formula, value=value, terms=terms, gains=gains)
 
 
 def gain(spec: MetricSpec, evidence: Evidence, seed: Sequence[Evidence]) -> float:
@@ -65,11 +80,11 @@ def gain_terms(space: Space, evidence: Evidence, seed: Sequence[Evidence]) -> Ma
 
 
 def paper_terms(space: Space, evidence: Evidence, seed: Sequence[Evidence]) -> Mapping[str, Term]:
-    """Give the paper's terms: loss, benchmark and judge, whose mean is the fitness.
+    """Give the paper's terms, loss and benchmark; the mean of these and the judge's is the fitness.
 
     Loss and benchmark are sigma(relative change), where sigma divides by 10 %, clamps to [-1, 1],
     multiplies by 6 and takes the logistic function (so in its released code; the paper says
-    "sigmoid" and "10 %"). The judge's raw mark m in 1..10 gives (m - 1) / 9.
+    "sigmoid" and "10 %"). The judge's raw mark m in 1..10 gives (m - 1) / 9, with weight 1 (see `score`).
 
     It differs from the paper in two points. Without a judge's mark the mean is over the other two
     terms; the paper always has three, and its code puts 0.5 for a judge that failed, so two values
@@ -80,8 +95,6 @@ def paper_terms(space: Space, evidence: Evidence, seed: Sequence[Evidence]) -> M
     terms: dict[str, Term] = {"loss": _loss_term}
     if benchmark(evidence, space) is not None:
         terms["benchmark"] = partial(_benchmark_term, space)
-    if JUDGE in evidence.details:
-        terms[JUDGE] = _judge_term
     return terms
 
 
@@ -102,6 +115,12 @@ FORMULAS: Mapping[str, Callable[[Space, Evidence, Sequence[Evidence]], Mapping[s
 }
 
 
+JUDGE_TERMS: Mapping[str, Callable[[float], float]] = {
+    "gain": lambda mark: (mark - 1) / 8 if mark < SEED_MARK else 0.5 + (mark - SEED_MARK) / 10,
+    "paper": lambda mark: (mark - 1) / 9,
+}
+
+
 def _gain_term(spec: MetricSpec, evidence: Evidence, seed: Sequence[Evidence]) -> float:
     return _logistic(gain(spec, evidence, seed) / (2 * scale_at(spec, evidence.stage)))
 
@@ -114,10 +133,6 @@ def _loss_term(evidence: Evidence, seed: Sequence[Evidence]) -> float:
 def _benchmark_term(space: Space, evidence: Evidence, seed: Sequence[Evidence]) -> float:
     reference = mean(_present(benchmark(run, space)) for run in seed)
     return _paper_sigma(_present(benchmark(evidence, space)) - reference, reference)
-
-
-def _judge_term(evidence: Evidence, seed: Sequence[Evidence]) -> float:
-    return min(1.0, max(0.0, (evidence.details[JUDGE].value - 1) / 9))
 
 
 def _paper_sigma(change: float, reference: float) -> float:

@@ -11,8 +11,18 @@ from asi_arch.analyst.fitness import score
 from asi_arch.analyst.statistics import mean, mean_metric, runs_at
 from asi_arch.archive.base import Archive
 from asi_arch.errors import SetupError
-from asi_arch.loop.seams import Pool, Report
-from asi_arch.records import Evidence, Experiment, Failure, Fitness, Job, Progress, Stage, text_hash
+from asi_arch.loop.seams import Critics, Pool, Report
+from asi_arch.records import (
+    Evidence,
+    Experiment,
+    Failure,
+    Fitness,
+    Job,
+    Judgement,
+    Progress,
+    Stage,
+    text_hash,
+)
 from asi_arch.settings import Settings
 from asi_arch.space import Space
 
@@ -126,16 +136,22 @@ class Bench:
             self.archive.record(experiment)
         return experiment
 
-    def end(self, experiment: Experiment) -> Experiment:
-        """Score, explain and record an experiment that will not be measured further, and give it."""
+    def end(self, experiment: Experiment, critics: Critics | None = None) -> Experiment:
+        """Score, explain and record an experiment that will not be measured further, and give it.
+
+        critics: what else is thought of one that has a score; it may be asked, and paid for, again when
+        this process is killed before the record is written.
+        """
         failure = failure_of(experiment)
         runs = runs_at(experiment, self.stage.name)
         seed = runs if experiment.id == self.seed_id else self.seed_runs()
+        judgement = critics.judge(experiment) if critics and not failure else None
         ended = replace(
             experiment,
             status="failed" if failure else "finished",
             failure=failure,
-            fitness=None if failure else self._fitness(runs, seed),
+            judgement=judgement,
+            fitness=None if failure else self._fitness(runs, seed, judgement),
             ended_at=time.time(),
         )
         parents = experiment.proposal.parents if experiment.proposal else ()
@@ -145,7 +161,8 @@ class Bench:
             for e in self.archive.experiments()
             if parents and e.id != experiment.id and e.proposal and parents[0] in e.proposal.parents
         ]
-        self.archive.record(replace(ended, finding=explain(ended, parent, siblings, seed, self.space)))
+        ended = replace(ended, finding=explain(ended, parent, siblings, seed, self.space))
+        self.archive.record(critics.explain(ended, parent, siblings) if critics and not failure else ended)
         return self.archive.get(experiment.id)
 
     def _check(self, experiment: Experiment, report: Report) -> Evidence:
@@ -178,9 +195,12 @@ class Bench:
         """Give the seed's mean of each metric, as measured in this study."""
         return {spec.name: mean_metric(self.seed_runs(), spec.name) for spec in self.space.metrics}
 
-    def _fitness(self, runs: tuple[Evidence, ...], seed: tuple[Evidence, ...]) -> Fitness:
+    def _fitness(
+        self, runs: tuple[Evidence, ...], seed: tuple[Evidence, ...], judgement: Judgement | None
+    ) -> Fitness:
         """Give the mean fitness of an experiment's runs, term by term."""
-        scores = [score(run, seed, self.space, self.settings.fitness) for run in runs]
+        mark, weight = judgement.mark if judgement else None, self.settings.judge_weight
+        scores = [score(run, seed, self.space, self.settings.fitness, mark, weight) for run in runs]
         return Fitness(
             formula=self.settings.fitness,
             value=mean(s.value for s in scores),

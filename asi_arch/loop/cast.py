@@ -11,10 +11,11 @@ from asi_arch.cognition.base import CognitionBase
 from asi_arch.errors import SetupError
 from asi_arch.llm.models import Models, open_models
 from asi_arch.loop.bench import Bench
+from asi_arch.loop.critics import ModelCritics
 from asi_arch.loop.desk import StudyDesk
 from asi_arch.loop.leads import Mixed, own_candidates, own_shares, shares_of, tell_lead
 from asi_arch.loop.mend import Mender
-from asi_arch.loop.seams import Researcher
+from asi_arch.loop.seams import Critics, Researcher
 from asi_arch.records import Proposal
 from asi_arch.researcher.author import AUTHOR, Author
 from asi_arch.researcher.ideas import Opinion, same_idea
@@ -89,6 +90,13 @@ class Cast:
             return None
         attempts, experiments = self._settings.mend_attempts, self._archive.experiments
         return Mender(self.models, self._space, self.desk, attempts, experiments)
+
+    @cached_property
+    def critics(self) -> Critics | None:
+        """Give who judges and explains what was measured, beside the rules; None without a model."""
+        if self.models is None:
+            return None
+        return ModelCritics(self.models, self._space, self._settings, self._archive.experiments)
 
     def same_idea(self, proposal: Proposal, id: int) -> Opinion | None:
         """Give whose idea a model's proposal repeats; None when it is new, or nobody can tell."""

@@ -1,9 +1,9 @@
 """What a study asks of its parts: a researcher, a pool, and whoever watches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from asi_arch.records import Brief, Evidence, Experiment, Job, Progress, Proposal
+from asi_arch.records import Brief, Evidence, Experiment, Job, Judgement, Progress, Proposal
 
 Report = Callable[[Progress], None]
 
@@ -13,6 +13,20 @@ class Researcher(Protocol):
 
     def propose(self, brief: Brief) -> Proposal:
         """Give a proposal for a brief; equal briefs give equal proposals where the author can."""
+        ...
+
+
+class Critics(Protocol):
+    """What else is thought of a measured candidate. Called from several threads at once."""
+
+    def judge(self, experiment: Experiment) -> Judgement | None:
+        """Give a judge's marks; None when there is no judge, or it gave no answer."""
+        ...
+
+    def explain(
+        self, experiment: Experiment, parent: Experiment | None, siblings: Sequence[Experiment]
+    ) -> Experiment:
+        """Give an experiment that has a fitness and a finding by rule with what an analyst adds to it."""
         ...
 
 

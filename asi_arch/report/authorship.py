@@ -1,6 +1,7 @@
 """How an experiment of a model came about: its brief, what was refused and mended, and its calls."""
 
 from collections.abc import Sequence
+from statistics import median
 
 from asi_arch.calls import Call
 from asi_arch.records import Experiment, Failure
@@ -52,6 +53,34 @@ def failure_line(failure: Failure) -> str:
     """Give a failure with its trace, if it has one."""
     told = f"in {failure.phase} ({failure.kind}): {failure.message}"
     return "\n".join(filter(None, (told, failure.trace)))
+
+
+def judgement_part(experiment: Experiment) -> list[Part]:
+    """Give a judge's draws, their median and how far they agree."""
+    judgement = experiment.judgement
+    if judgement is None:
+        return []
+    aspects = tuple(judgement.draws[0])
+    rows = []
+    for number, draw in enumerate(judgement.draws, start=1):
+        marks = [draw[aspect] for aspect in aspects]
+        reason = judgement.reasons[number - 1] if number <= len(judgement.reasons) else ""
+        rows.append((f"draw {number}", reason, *(f"{m:g}" for m in marks), f"{sum(marks) / len(marks):.2f}"))
+    agreed = f"median of the draws; they differ by {judgement.spread:.2f}"
+    middle = (f"{median(draw[aspect] for draw in judgement.draws):g}" for aspect in aspects)
+    rows.append(("mark", agreed, *middle, f"{judgement.mark:.2f}"))
+    table = Table(columns=("judge", "reason", *aspects, "mean"), rows=tuple(rows), text_columns=2)
+    return [Part(title="judge (1 to 10, the seed is 5)", body=table)]
+
+
+def finding_part(experiment: Experiment) -> list[Part]:
+    """Give what an experiment taught, and what an analyst said of it part by part."""
+    finding = experiment.finding
+    if finding is None:
+        return []
+    lines = [finding.text, *(f"{title}: {text}" for title, text in finding.sections.items())]
+    lines += [f"knowledge sought for the next brief: {finding.query}"] if finding.sections else []
+    return [Part(title="finding", body="\n".join(lines))]
 
 
 def call_parts(calls: Sequence[Call]) -> list[Part]:

@@ -6,7 +6,15 @@ from asi_arch.analyst.fitness import gain
 from asi_arch.analyst.statistics import mean
 from asi_arch.calls import Call
 from asi_arch.records import Evidence, Experiment, Verdict
-from asi_arch.report.authorship import attempt_parts, brief_part, call_parts, failure_line, refused_part
+from asi_arch.report.authorship import (
+    attempt_parts,
+    brief_part,
+    call_parts,
+    failure_line,
+    finding_part,
+    judgement_part,
+    refused_part,
+)
 from asi_arch.report.parts import Part, difference
 from asi_arch.report.tables import Table, figure, gain_cell, heading, words
 from asi_arch.report.view import View, cost_of, cpu_seconds, name_of
@@ -38,9 +46,7 @@ def tell(view: View, experiment: Experiment, calls: Sequence[Call] = ()) -> list
         parts.append(Part(title="scores", body=_scores(view, experiment, parent)))
         parts.append(Part(title="details and cost", body=_figures(view, experiment)))
     parts += failed
-    if experiment.finding is not None:
-        parts.append(Part(title="finding", body=experiment.finding.text))
-    return parts + call_parts(calls)
+    return parts + judgement_part(experiment) + finding_part(experiment) + call_parts(calls)
 
 
 def checks_table(verdicts: Iterable[Verdict]) -> Table:
