@@ -9,7 +9,7 @@ run: .venv/installed  ## install, then run a study and report what it found (11 
 	$(BIN)/asi-arch run --study studies/first
 
 test: .venv/installed-dev  ## install, then the tests that a change must pass
-	$(BIN)/python -W error -m pytest -m "not slow and not gpu"
+	$(BIN)/python -W error -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not slow and not gpu"
 
 test-slow: .venv/installed-dev  ## the tests that take minutes each
 	$(BIN)/python -W error -m pytest -m "slow and not gpu"

@@ -289,6 +289,9 @@ class _Pieces:
 def _check_state(state: Any) -> None:
     leaves = pytree.tree_leaves(state)
     for leaf in leaves:
+        if leaf is None and state is not None:
+            message = "state holds a None beside tensors; leave it out, or give a tensor of zeros"
+            raise CandidateError("contract", "state", message)
         if leaf is not None and not isinstance(leaf, torch.Tensor):
             message = f"state holds a {type(leaf).__name__}; it may hold tensors in tuples and dicts"
             raise CandidateError("contract", "state", message)
