@@ -39,6 +39,8 @@ class Honest(nn.Module):
             y = y + self.gate * x.roll(-1, 1)
         if self.leak == "one far token":
             y = y + self.gate * x[:, 50:51] * (torch.arange(x.shape[1]) == 3)[:, None]
+        if self.leak == "next token in float32":
+            y = y + self.gate * x.roll(-1, 1) * (x.dtype == torch.float32)
         if self.leak == "other rows":
             y = y + self.gate * x.mean((0, 1))
         return torch.tanh(y) @ self.out
@@ -79,6 +81,15 @@ def test_a_leak_that_passes_every_other_gate_is_refused(leak: str) -> None:
     assert verdict is not None
     assert not verdict.passed
     assert ("other rows move" if leak == "other rows" else "move logits before them") in verdict.message
+
+
+def test_a_leak_that_only_float32_has_is_refused() -> None:
+    model = leaking("next token in float32", 1.2e-5)
+    assert trained_causality(model, RECIPE).passed
+    verdict = too_good(scored(model), SPACE.metrics, POOR)
+    assert verdict is not None
+    assert not verdict.passed
+    assert "in fp32 logits move" in verdict.message
 
 
 def test_a_score_within_the_window_raises_no_suspicion() -> None:

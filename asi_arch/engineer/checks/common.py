@@ -16,6 +16,7 @@ CUTS = ((31, 33), (32, 32), (33, 31), (63, 1), (1, 63), (7, 25, 32), (100, 157),
 NUM_TOKENS = 40  # token by token; the first TRACED_TOKENS have a graph of their own
 TRACED_TOKENS = 6
 LEAK_LIMIT = 1e-9  # of the root mean square of the output at its position, in float64
+SINGLE_LEAK_LIMIT = 1e-4  # in float32: rounding of rows in other company leaves 1e-6, a leak that helps 1
 MATCH_LIMIT = 1e-6  # whole against pieces: the same sums in another order, in float64
 SINGLE_CUTS = CUTS[:1] + CUTS[5:6]
 SINGLE_LIMIT, SINGLE_FACTOR = 1e-5, 16  # in float32, where a state kept with fewer bits shows: this, and

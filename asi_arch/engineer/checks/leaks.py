@@ -19,6 +19,7 @@ from asi_arch.engineer.checks.common import (
     NUM_TOKENS,
     SINGLE_CUTS,
     SINGLE_FACTOR,
+    SINGLE_LEAK_LIMIT,
     SINGLE_LIMIT,
     TRACED_TOKENS,
     TRAIN_LENGTHS,
@@ -46,6 +47,7 @@ FEW, SOME = 4, 20  # cuts before a new suffix, and positions changed alone, wher
 BATCH_LENGTHS = (1, 33, 64, 257)
 BATCH_SETTINGS = ("jittered", "raised")
 PROVEN_SETTINGS = ("jittered",)  # where the graphs are proven, probes are a check on the proof
+SINGLE_LENGTHS, SINGLE_SETTINGS = (2, 33, 64, 257), ("initial", "jittered")  # probed in float32 too
 ROWS, MANY_ROWS = 5, 32
 
 
@@ -57,6 +59,7 @@ class Probed:
     call: Call
     setting: str
     tensors: dict[str, Tensor]
+    dtype: torch.dtype = torch.float64
 
     @property
     def lenient(self) -> bool:
@@ -64,8 +67,9 @@ class Probed:
         return self.setting in FAR
 
     def run(self, x: Tensor) -> Tensor:
-        """Give y for x, both [R, T, D]."""
+        """Give y for x, both [R, T, D]; x in float64, y in the precision of the probe."""
         call = self.call
+        x = x.to(self.dtype)
         if call.dropout:
             seed = SETTINGS.index(self.setting)
             return run_with_dropout(self.candidate, call, self.tensors, x, seed)
@@ -113,9 +117,34 @@ def causality(candidate: Candidate) -> Verdict:
                 where = f"{leak.first} on (limit {LEAK_LIMIT:.0e}) at {call}, parameters {setting}"
                 return verdict("causality", False, f"{message} {where}")
     message = f"later inputs move outputs by {worst:.1e} of their size at most (limit {LEAK_LIMIT:.0e}, fp64)"
+    if basis == "tested":
+        leak, call, setting = _single_leak(candidate)
+        if leak.size > SINGLE_LEAK_LIMIT:
+            what = (
+                f"y at {leak.position} moves by {leak.size:.1e} of its size for inputs from {leak.first} on"
+            )
+            where = f"(limit {SINGLE_LEAK_LIMIT:.0e}, fp32) at {call}, parameters {setting}"
+            return verdict("causality", False, f"{what} {where}; in fp64 it does not")
+        message += f" and by {leak.size:.1e} in fp32 (limit {SINGLE_LEAK_LIMIT:.0e})"
     every = f"each position to T = {EVERY} and at {LONG}, some to {max(LENGTHS):,}"
     scope = f"{every}, parameters in {len(settings)} settings, gradients too"
     return verdict("causality", True, f"{claimed}; {message}, {probes:,} probes, {scope}", basis)
+
+
+def _single_leak(candidate: Candidate) -> tuple[Leak, Call, str]:
+    """Find the worst leak in float32, which a graph can tell from float64: 1 + 1e-9 - 1 is 0 in one only."""
+    found: list[tuple[Leak, Call, str]] = []
+    for call in distinct_calls(candidate, SINGLE_LENGTHS, TRAIN_LENGTHS[:2]):
+        for setting in SINGLE_SETTINGS if call.length > 1 else ():
+            probed = Probed(candidate=candidate, call=call, setting=setting, dtype=torch.float32,
+                            tensors=tensors_of(candidate, call.place, setting, torch.float32))  # fmt: skip
+            seed = 62 + SETTINGS.index(setting)
+            for part in chunks(selected(call.length, seed, SOME), call.length):
+                x, first = probed.rows(seed, len(part)), torch.tensor(part)
+                found.append((_value_leak(probed, x, suffixes(x, first, seed + 10), first), call, setting))
+                moved = singles(x[:1], part, seed)
+                found.append((_value_leak(probed, x[:1], moved, first), call, setting))
+    return max(found, key=lambda one: one[0].size)
 
 
 def leaks_of(probed: Probed) -> Iterator[Leak]:

@@ -17,6 +17,7 @@ from asi_arch.records import Metric, Verdict
 from asi_arch.space import WINDOW, MetricSpec, advantage
 
 LIMIT = 1e-12  # of the size of a position's logits, in float64: rounding leaves 1e-14 (docs/wall.md)
+SINGLE_LIMIT = 2e-5  # in float32: rounding leaves up to 3e-6 where rows stand in other company
 FRESH_SEED = 54321  # of rows that nothing else sees
 FRESH_ROWS = 128  # twice those of `trained_causality`
 CUT_ROWS = 8  # at each position, other ones at the next
@@ -57,30 +58,31 @@ def too_good(scored: Scored, specs: Sequence[MetricSpec], reference: Mapping[str
     """Clear a score that is suspiciously good, or refuse it; None where there is no suspicion.
 
     On rows that nothing else sees: tokens replaced after every position, and one at a time at every
-    position; every row in other company; the score anew. The model is left in float32, as it was trained.
+    position; every row in other company; both in float64 and in float32; the score anew. The model is left
+    in float32, as it was trained.
     """
     suspicion = suspects(scored.metrics, specs, reference)
     if not suspicion:
         return None
     anew, _ = evaluate(scored.model.float(), scored.recipe, seed=FRESH_SEED)
     worse = [text for spec in specs if (text := _worse(spec, scored.metrics[spec.name], anew[spec.name]))]
-    scored.model.double().eval()
-    tokens = evaluation_inputs(scored.recipe, FRESH_ROWS, seed=FRESH_SEED)
-    with torch.no_grad():
-        logits = _logits(scored.model, tokens)
-        size = logits.pow(2).mean(-1).sqrt().clamp_min(1e-12)  # [R, T]
-        later, at = _later(scored, tokens, logits, size)
-        rows = max(_companies(scored.model, tokens, logits, size))
+    scored.model.eval()
+    later_single, rows_single, _ = _moves(scored)
+    scored.model.double()
+    later, rows, at = _moves(scored)
     scored.model.float()
+    single = max(later_single, rows_single)
     faults = [f"tokens from {at} on move logits before them by {later:.1e}"] if not later <= LIMIT else []
     faults += [f"other rows move logits by {rows:.1e}"] if not rows <= LIMIT else []
+    faults += [f"in fp32 logits move by {single:.1e}"] if not single <= SINGLE_LIMIT else []
     faults += worse
     faults += [] if scored.same_graph else ["what was trained is not the graph that was checked"]
     scores = ", ".join(f"{spec.name} {anew[spec.name].value:.4g}" for spec in specs)
     done = (
         f"on {FRESH_ROWS} fresh rows {scored.recipe.length - 1} cuts and as many single tokens "
         f"move logits by {later:.1e}, {len(COMPANIES)} companies of rows by {rows:.1e} (limit {LIMIT:.0e} "
-        f"of a position's size, float64); other rows score {scores}; graph {scored.graph_hash} as checked"
+        f"of a position's size, float64), in float32 by {single:.1e} (limit {SINGLE_LIMIT:.0e}); "
+        f"other rows score {scores}; graph {scored.graph_hash} as checked"
     )
     verdict = f"refused: {'; '.join(faults)} (limit {LIMIT:.0e}, float64)" if faults else f"cleared: {done}"
     return Verdict(name="too_good", passed=not faults, message=f"{'; '.join(suspicion)}; {verdict}")
@@ -93,6 +95,16 @@ def _worse(spec: MetricSpec, first: Metric, second: Metric) -> str:
     if change <= allowed:
         return ""
     return f"{spec.name} is {second.value:.4g} on other rows (worse by {change:.2g}, noise {allowed:.2g})"
+
+
+def _moves(scored: Scored) -> tuple[float, float, int]:
+    """Give how far later tokens and other rows move logits of fresh rows, and where the former begin."""
+    tokens = evaluation_inputs(scored.recipe, FRESH_ROWS, seed=FRESH_SEED)
+    with torch.no_grad():
+        logits = _logits(scored.model, tokens)
+        size = logits.pow(2).mean(-1).sqrt().clamp_min(1e-12)  # [R, T]
+        later, at = _later(scored, tokens, logits, size)
+        return later, max(_companies(scored.model, tokens, logits, size)), at
 
 
 def _later(scored: Scored, tokens: Tensor, logits: Tensor, size: Tensor) -> tuple[float, int]:
