@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import shutil
 import stat
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 import prison
 import psutil
 import pytest
+from nobody import NOBODY, as_nobody, make_home, refusing
 
 import asi_arch
 from asi_arch.engineer.isolation import Isolation, detect, require_isolation
@@ -30,7 +30,6 @@ from asi_arch.errors import CandidateError, SetupError
 HERE = Path(__file__).parent
 PACKAGE = Path(asi_arch.__file__).parent
 LIMITS = Limits(memory_bytes=2**29, processes=3, reply_bytes=2**16, file_bytes=0, cpu_seconds=20)
-NOBODY = 54321
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="mechanisms of the Linux kernel")
 LEVELS = ("full", "strong", "weak")
 
@@ -275,41 +274,14 @@ def test_every_level_is_told_with_its_cure():
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
     """An ordinary user's home with a copy of the package and an environment of Python in it."""
-    if os.geteuid() != 0 or not shutil.which("setpriv"):
-        pytest.skip("only root can become somebody else")
-    python = f"/usr/bin/python3.{sys.version_info.minor}"
-    packages = sysconfig.get_path("purelib")
-    folder = Path(tempfile.mkdtemp(prefix="asi-arch-home-"))
-    folder.chmod(0o755)
-    bin, site = folder / "venv/bin", folder / f"venv/lib/python3.{sys.version_info.minor}/site-packages"
-    bin.mkdir(parents=True)
-    site.mkdir(parents=True)
-    (bin / "python").symlink_to(python)
-    (folder / "venv/pyvenv.cfg").write_text("home = /usr/bin\n")
-    (site / "more.pth").write_text(f"{packages}\n")
-    shutil.copytree(PACKAGE, folder / "repository/asi_arch", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(HERE / "prison.py", folder)
-    (folder / "secret.txt").write_text("canary")
-    for path in (folder, *folder.rglob("*")):
-        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
-    try:
-        probe = [*as_nobody(folder), "-c", "import psutil, pyseccomp, torch._C"]
-        if subprocess.run(probe, capture_output=True, timeout=60, check=False).returncode:
-            pytest.skip(f"no other user can run {python} with the packages of {packages}")
+    with make_home("prison.py") as folder:
+        (folder / "secret.txt").write_text("canary")
         yield folder
-    finally:
-        shutil.rmtree(folder)
-
-
-def as_nobody(home: Path, *before: str) -> list[str]:
-    user = ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups"]
-    variables = ["env", "-i", f"HOME={home}", f"PATH={os.defpath}", f"PYTHONPATH={home / 'repository'}"]
-    return [*user, *before, *variables, str(home / "venv/bin/python")]
 
 
 def break_out(command: list[str], home: Path) -> dict[str, object]:
     with prison.listeners() as (port, heard):
-        words = [*command, str(home / "prison.py"), str(home / "secret.txt"), str(port)]
+        words = [*command, str(home / "tests/prison.py"), str(home / "secret.txt"), str(port)]
         done = subprocess.run(words, capture_output=True, text=True, timeout=90, check=False, cwd="/")
     assert done.returncode == 0, done.stderr
     assert heard == []
@@ -326,21 +298,7 @@ def test_an_ordinary_user_with_python_in_a_home_folder_is_protected_as_well(home
 
 @LINUX
 def test_where_user_namespaces_are_refused_the_filter_holds(home):
-    bubblewrap = shutil.which("bwrap")
-    if not bubblewrap:
-        pytest.skip("bubblewrap makes the machine that refuses")
-    refusing = [
-        bubblewrap,
-        "--unshare-user",
-        "--disable-userns",
-        "--dev-bind",
-        "/",
-        "/",
-        "--proc",
-        "/proc",
-        "--",
-    ]
-    found = break_out(as_nobody(home, *refusing), home)
+    found = break_out(as_nobody(home, *refusing()), home)
     assert (found["level"], found["reached"]) == ("strong", [])
     assert found["trouble"]
 
