@@ -1,5 +1,6 @@
 """Findings by rule: what a change did to each task, to size, speed and state, said for the next brief."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from asi_arch.analyst.fitness import gain, scale_at
@@ -12,7 +13,7 @@ SAME = 0.02  # relative change of a size or a cost that is not worth a sentence
 SAME_SPEED = 0.10  # of a time, which is noisy on a shared machine
 
 CURES: Mapping[str, str] = {
-    "source": "import only what the contract allows, and define the class that it names",
+    "source": "mend the line that is named; import what the contract allows, define the class that it names",
     "contract": "keep the constructor's and the forward's signature, and give output and state of its shapes",
     "graph": "write tensor code without .item(), without control flow on data and without attribute writes",
     "finite": "normalise queries and keys, bound decays and gates, and guard every division and exponent",
@@ -165,22 +166,36 @@ def _moves(moves: Sequence[str], others: Sequence[Scored]) -> list[str]:
 
 
 def _weakest(runs: Sequence[Evidence], seed: Sequence[Evidence], space: Space) -> tuple[str, str]:
-    """Give the sentence on the weakest task, and the words that recall cognitions for it."""
+    """Give the sentence on the weakest task, and the words that recall cognitions for it.
+
+    A task in which even a perfect score would be within the noise is not the weakest beside one with room.
+    """
     if not seed:
         return "", " ".join(f"{spec.title} {_words(spec.name)}" for spec in space.metrics)
     in_scales = {
         spec.name: mean(gain(spec, run, seed) for run in runs) / scale_at(spec, runs[0].stage)
         for spec in space.metrics
     }
-    spec = min(space.metrics, key=lambda s: in_scales[s.name])
+    room = {s.name: _room(s, runs) / scale_at(s, runs[0].stage) for s in space.metrics}
+    open_tasks = [s for s in space.metrics if room[s.name] >= 1] or space.metrics
+    spec = min(open_tasks, key=lambda s: in_scales[s.name])
     distance = in_scales[spec.name]
     words = ["weak" if distance < 1 else "improve", spec.title, _words(spec.name)]
     words += _low_details(runs[-1], spec)
     if runs[-1].cost.relative_seconds > 1 + 2 * SAME_SPEED:
         words.append("slow training, more time for each step")
-    sentence = f"Its weakest task is {spec.title} ({distance:+.1f} times the noise against the seed)."
     query = " ".join(dict.fromkeys(" ".join(words).split()))
-    return sentence if len(space.metrics) > 1 else "", query
+    full = [f"{s.title} ({room[s.name]:.1f})" for s in space.metrics if room[s.name] < 1]
+    spent = f" Even a perfect score would gain less than the noise in {_listed(full)}." if full else ""
+    if _same_runs(runs, seed):
+        return spent.strip(), query
+    weakest = f"Its weakest task is {spec.title} ({distance:+.1f} times the noise against the seed)."
+    return weakest + spent if len(space.metrics) > 1 else "", query
+
+
+def _room(spec: MetricSpec, runs: Sequence[Evidence]) -> float:
+    """Give how much a metric can still gain, in its unit: losses end at 0, others have no known end."""
+    return math.inf if spec.higher_is_better else mean_metric(runs, spec.name)
 
 
 def _low_details(run: Evidence, spec: MetricSpec) -> list[str]:

@@ -10,6 +10,7 @@ from asi_arch.records import Brief, Cognition, Cost, Evidence, Experiment, Failu
 from asi_arch.researcher.offers import offers
 from asi_arch.space import MetricSpec
 
+EQUAL = 1e-9  # a gain this small is rounding: of the seed over its own mean
 OPS = "asi_arch.ops"
 ORTHOGONAL = 2  # refusals after which a design of another kind is asked for
 SIZES = {
@@ -98,6 +99,7 @@ def results_text(experiment: Experiment, metrics: Sequence[MetricSpec]) -> str:
         gain = fitness.gains.get(spec.name) if fitness else None
         way = "worse" if gain is not None and gain < 0 else "better"
         over = "" if gain is None else f", {abs(gain):.3g} {way} than the seed"
+        over = ", the seed's own mean" if gain is not None and abs(gain) < EQUAL else over
         lines.append(f"- {spec.title} {value:.4g} {spec.unit}".rstrip() + over)
     last = runs[-1]
     if last.details:
