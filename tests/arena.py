@@ -45,7 +45,7 @@ TRACES = [[False, [LENGTH]], [True, [LENGTH]]]
 PORTS = range(47113, 47117)  # where hostile files knock
 MARK = "asi-arch-hostile"  # in the name of every file, and 4242.4242 in the command line, that they leave
 WORKED = "ATTACK WORKED"  # what they say where they have reached something
-ROOT = Path(asi_arch.__file__).parent.parent
+ROOT, HERE = Path(asi_arch.__file__).parent.parent, Path(__file__).parent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +126,7 @@ class Arena:
 
     def _traces(self) -> dict[str, Any]:
         """Give every file that could be changed or made, and every process that could be left."""
-        places = (Path(tempfile.gettempdir()), Path("/dev/shm"), Path("/var/tmp"), ROOT, Path.home())
+        places = (Path(tempfile.gettempdir()), Path("/dev/shm"), Path("/var/tmp"), ROOT, HERE, Path.home())
         made = [str(p) for place in places if place.is_dir() for p in place.glob(f"*{MARK}*")]
         made += [str(p) for p in Path("/dev/shm").glob("torch_*")]
         kept = {str(p): p.read_bytes() for p in sorted(self.folder.rglob("*")) if p.is_file()}
