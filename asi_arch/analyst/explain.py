@@ -1,6 +1,7 @@
 """Findings by rule: what a change did to each task, to size, speed and state, said for the next brief."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from asi_arch.analyst.fitness import gain, scale_at
@@ -9,6 +10,8 @@ from asi_arch.records import Cost, Evidence, Experiment, Failure, Finding
 from asi_arch.space import MetricSpec, Space
 
 Scored = tuple[Experiment, float]
+DOCSTRING = re.compile(r'\s*[rR]?"""([^\n"]*)')
+IDEA = 140  # characters of a docstring that stand for a change without moves
 SAME = 0.02  # relative change of a size or a cost that is not worth a sentence
 SAME_SPEED = 0.10  # of a time, which is noisy on a shared machine
 
@@ -84,8 +87,20 @@ def _opening(experiment: Experiment, parent: Experiment | None, runs: int) -> st
     over = f" (mean of {runs} runs)" if runs > 1 else ""
     if parent is None:
         return f"#{experiment.id} {name}{over}."
-    moves = _listed(_words(m) for m in proposal.moves) if proposal and proposal.moves else "a new source"
-    return f"#{experiment.id} {name}{over}: #{parent.id} changed by {moves}."
+    if proposal and proposal.moves:
+        changed = f"by {_listed(_words(m) for m in proposal.moves)}"
+    else:
+        idea = _first_line(proposal.source) if proposal else ""
+        changed = f"to '{idea}'" if idea else "by a new source"
+    return f"#{experiment.id} {name}{over}: #{parent.id} changed {changed}."
+
+
+def _first_line(source: str) -> str:
+    """Give the first line of a source's docstring, its author's own short words; "" where there is none."""
+    found = DOCSTRING.match(source)  # no parser: a source may be anything
+    text = found[1] if found else ""
+    line = " ".join(text.split()).rstrip(".")
+    return line if len(line) <= IDEA else line[: IDEA - 3] + "..."
 
 
 def _tasks(name: str, runs: Sequence[Evidence], reference: Sequence[Evidence], space: Space) -> str:

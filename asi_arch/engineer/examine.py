@@ -281,7 +281,9 @@ def _translated(candidate: Candidate, recipe: Recipe) -> list[Verdict]:
         candidate.graph(place, mode, (length,))
         candidate.tensors(place, 0.0, torch.float32)
     graph = candidate.graph(candidate.places[0], "eval", (64,))
-    layers = f"layers 0 to {CHECK_LAYERS - 1} have {len(candidate.places)} different graphs"
+    kinds = len(candidate.places)
+    graphs = "one graph" if kinds == 1 else f"{kinds} different graphs"
+    layers = f"layers 0 to {CHECK_LAYERS - 1} have {graphs}"
     contract = f"(x, state) -> (y, state) for T 1 to {max(LENGTHS):,}, B 5 and 7; {layers}"
     size = f"{len(graph.nodes)} operators at T = 64, {len(candidate.bundle.traces)} calls traced, all allowed"
     return [

@@ -61,7 +61,9 @@ def _state(view: View, experiment: Experiment) -> str:
     lines = [f"{view.kind(experiment)}, {experiment.status}"]
     if experiment.fitness is not None:
         terms = ", ".join(f"{words(name)} {value:.3f}" for name, value in experiment.fitness.terms.items())
-        lines[0] += f" with fitness {experiment.fitness.value:.3f} ({experiment.fitness.formula}: {terms})"
+        lines[0] += (
+            f" with fitness {experiment.fitness.value:.3f} (terms of {experiment.fitness.formula}: {terms})"
+        )
     if proposal is not None:
         lines.append(f"author {proposal.author}")
         for noun, ids in (("parent", proposal.parents), ("references", proposal.references)):

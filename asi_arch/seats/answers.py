@@ -16,6 +16,8 @@ from asi_arch.seats.seats import Standing, progress_words
 
 BOARD = 5  # candidates in a brief's table
 IDEA = 240  # characters of an open design's motivation
+MEASURED = ("gradients", "cost", "state", "budget")  # checks whose figures a design must keep an eye on
+CURVE = (0.1, 0.2, 0.4, 0.7, 1.0)  # of the steps: where a learning curve is told
 FORMULAS = {
     "gain": "Fitness is the mean over the metrics of sigmoid(gain over the seed / (2 x noise)), where "
     "noise is the standard deviation of a difference of two runs, given above. 0.5 is the seed, 0.62 is "
@@ -70,6 +72,7 @@ def result_answer(view: View, experiment: Experiment) -> str:
     else:
         lines = [f"{title}: fitness {fitness_of(experiment):.3f}. {_rank(view, experiment)}"]
         lines += [_metrics(view, experiment).to_markdown().rstrip(), _details(view, experiment)]
+        lines += _curves(view, experiment)
         passed = [verdict for verdict in _verdicts(experiment) if verdict.passed]
         lines.append(f"Checks: all {len(passed)} passed.")
     if experiment.finding is not None:
@@ -118,7 +121,11 @@ def story_answer(view: View, experiment: Experiment) -> str:
 
 def standing_text(standing: Standing) -> str:
     """Say in a line how far the study is."""
-    told = f"{standing.ended} of {standing.goal} candidates have ended; open: {len(standing.open)}."
+    left = max(0, standing.goal - standing.ended - len(standing.open))
+    told = (
+        f"{standing.ended} of {standing.goal} candidates have ended; open: {len(standing.open)}; "
+        f"briefs left: {left or 'none'}."
+    )
     if standing.measured < standing.baselines:
         told += (
             f" {standing.measured} of {standing.baselines} baselines are measured; the others are under way."
@@ -129,7 +136,8 @@ def standing_text(standing: Standing) -> str:
 def done_answer(standing: Standing) -> str:
     """Say that the study wants no further candidate."""
     waiting = [f"#{e.id}" for e in standing.open]
-    still = f" {', '.join(waiting)} have not ended: wait_for_result tells." if waiting else ""
+    verb = "has" if len(waiting) == 1 else "have"
+    still = f" {', '.join(waiting)} {verb} not ended: wait_for_result tells." if waiting else ""
     return (
         f"The study has the {standing.goal} candidates that it was made for; there is no further "
         f"brief.{still} You are done: look at leaderboard, and tell your user what was learned. For more, "
@@ -143,12 +151,13 @@ def _scoring(view: View) -> str:
     return (
         f"Each design is trained once, {steps} steps at stage {stage.name}, with the recipe and the data "
         f"that all have; what counts is measured by the study, not by you. {view.space.recipe}\n"
-        f"{FORMULAS[name]}. The target is the best baseline of the table below."
+        f"{FORMULAS[name]}. The target is the first row of the table below."
     )
 
 
 def _limits(parent: Experiment) -> str:
-    return "\n".join(f"- {verdict.name}: {timeless(verdict.message)}" for verdict in _verdicts(parent))
+    shown = [f"- {v.name}: {timeless(v.message)}" for v in _verdicts(parent) if v.name in MEASURED]
+    return "\n".join(shown)
 
 
 def _open(standing: Standing, id: int) -> str:
@@ -238,6 +247,24 @@ def _metrics(view: View, experiment: Experiment) -> Table:
     names = [f"#{e.id} {name_of(e)}" for e in others]
     columns = ("metric", f"#{experiment.id}", *names, "seed's mean", "gain over seed ±noise of a run")
     return Table(columns=columns, rows=tuple(rows))
+
+
+def _curves(view: View, experiment: Experiment) -> list[str]:
+    """Say how the training loss fell, beside the parent's and the seed's: whether it was learned sooner."""
+    by_id = {e.id: e for e in view.experiments}
+    parents = experiment.proposal.parents[:1] if experiment.proposal else ()
+    known = [(f"#{experiment.id}", view.runs(experiment))]
+    known += [(f"#{id}", view.runs(by_id[id])) for id in parents]
+    known.append(("the seed", view.seed_runs()))
+    told: dict[str, str] = {}
+    for name, runs in known:
+        curve = runs[-1].curve if runs else ()
+        points = [curve[round(part * (len(curve) - 1))] for part in CURVE] if curve else []
+        words_of = ", ".join(f"{loss:.2f} at {step}" for step, loss in dict(points).items())
+        if words_of:
+            told.setdefault(words_of, name)
+    curves = "; ".join(f"{name} {words_of}" for words_of, name in told.items())
+    return [f"Training loss, all tasks, by step: {curves}."] if curves else []
 
 
 def _details(view: View, experiment: Experiment) -> str:

@@ -9,8 +9,10 @@ from asi_arch.spaces.linear_attention.contract import CONTRACT
 RECIPE = """\
 D = 64, H = 2 (K = V = 32 if heads share D evenly), 2 layers, T = 64 tokens, 256 token values. A step has
 8 rows of text (bytes of Python's standard library) and 8 of recall: 2, 4, 8 or 16 key-value pairs, then
-queries for the rest of the row. AdamW, learning rate up for a tenth of the steps and then down. Training is
-short, so what a mixer does from its initialisation on counts."""
+queries for the rest of the row. AdamW (betas 0.9 and 0.98, weight decay 0.05 on matrices, gradients clipped
+at 1), learning rate up to 0.012 at explore in a tenth of the steps and then down. The embedding is tied to
+the output. A mixer keeps the initialisation that its __init__ gives. Training is short, so what it does from
+there on counts."""
 
 # Scales: sd of the difference of two single runs, sqrt(2) times the sd over seeds, pooled over seven
 # mixers (3 seeds each at explore, 2 at replicate) of a prototype of this profile. Shared data order and
