@@ -107,11 +107,12 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paper:
-    """A paper behind cognitions. arxiv: such as "2412.06464"."""
+    """A paper behind cognitions. arxiv: such as "2412.06464". authors: as it lists them; () while unknown."""
 
     arxiv: str
     title: str
     year: int
+    authors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +121,8 @@ class Cognition:
 
     id: "2412.06464/1". trigger: the weakness in results that it answers. method: the formula.
     implementation: how to write it under the contract. effect: what to expect, and at what cost.
+    checked: its facts were held against the paper's own text; source: which part of it, "" where not.
+    moves: of the grammar, by name, that do what it says.
     """
 
     id: str
@@ -130,6 +133,9 @@ class Cognition:
     method: str
     implementation: str
     effect: str
+    checked: bool = False
+    source: str = ""
+    moves: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

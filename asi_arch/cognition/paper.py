@@ -11,8 +11,9 @@ from asi_arch.errors import SetupError
 from asi_arch.records import Cognition, Paper
 
 ARXIV = re.compile(r"\d\d(0[1-9]|1[0-2])\.\d{4,5}")  # YYMM.number, in use since April 2007
-PAPER_KEYS = ("arxiv", "title", "year", "cognition")
-COGNITION_KEYS = ("title", "trigger", "background", "method", "implementation", "effect")
+PAPER_KEYS = ("arxiv", "title", "year", "authors", "cognition")
+TEXT_KEYS = ("title", "trigger", "background", "method", "implementation", "effect")
+COGNITION_KEYS = (*TEXT_KEYS, "checked", "source", "moves")
 
 
 def read_paper(path: Path) -> tuple[Cognition, ...]:
@@ -20,7 +21,8 @@ def read_paper(path: Path) -> tuple[Cognition, ...]:
 
     Args:
         path: `<arXiv number>.toml`, with the keys `PAPER_KEYS`, where `cognition` is an array of tables
-            with the keys `COGNITION_KEYS`. `year` is the year in the arXiv number.
+            with the keys `TEXT_KEYS`. `year` is the year in the arXiv number. `authors`, `checked` with
+            `source`, and `moves` may be left out.
 
     Raises:
         SetupError: one line with the file, the key, the fault and its cure.
@@ -58,14 +60,39 @@ def _paper(path: Path, table: Mapping[str, Any]) -> Paper:
         raise _fault(path, "year", f"{year!r} is not a whole number", f"write {expected}")
     if year != expected:
         raise _fault(path, "year", f"{year}, but the number {arxiv} is of {expected}", f"write {expected}")
-    return Paper(arxiv=arxiv, title=title, year=year)
+    return Paper(arxiv=arxiv, title=title, year=year, authors=_names(path, "authors", table, "authors"))
 
 
 def _cognition(path: Path, number: int, table: Mapping[str, Any], paper: Paper) -> Cognition:
     where = f"cognition[{number}]."
     _refuse_unknown(path, where, table, COGNITION_KEYS)
-    texts = {key: _text(path, where + key, table, key) for key in COGNITION_KEYS}
-    return Cognition(id=f"{paper.arxiv}/{number}", paper=paper, **texts)
+    texts = {key: _text(path, where + key, table, key) for key in TEXT_KEYS}
+    checked, source = table.get("checked", False), table.get("source", "")
+    if not isinstance(checked, bool):
+        raise _fault(path, where + "checked", f"{checked!r} is not true or false", "write true or false")
+    if not isinstance(source, str):
+        raise _fault(path, where + "source", f"{source!r} is not a text", "put it in quotes")
+    if checked != bool(source.strip()):
+        cure = (
+            "name the part of the paper that was read" if checked else "leave it out, or write checked = true"
+        )
+        raise _fault(path, where + "source", f"{source!r} beside checked = {str(checked).lower()}", cure)
+    moves = _names(path, where + "moves", table, "moves")
+    return Cognition(
+        id=f"{paper.arxiv}/{number}",
+        paper=paper,
+        checked=checked,
+        source=source.strip(),
+        moves=moves,
+        **texts,
+    )
+
+
+def _names(path: Path, where: str, table: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    names = table.get(key, [])
+    if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
+        raise _fault(path, where, f"{names!r} is not a list of names", 'write a list such as ["One", "Two"]')
+    return tuple(names)
 
 
 def _refuse_unknown(path: Path, where: str, table: Mapping[str, Any], known: tuple[str, ...]) -> None:
