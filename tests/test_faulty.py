@@ -28,7 +28,7 @@ from asi_arch.space import load_space
 SPACE = load_space("linear_attention")
 CORPUS = entries(Path(__file__).parent / "faulty")
 FAST = (  # one of each family; the others are slow
-    "all_pairs_by_broadcasting batch_flip far_only first_token_of_a_piece gate_of_a_mean gate_that_learns "
+    "all_pairs_by_broadcasting batch_flip far_only first_token_of_a_piece gate_of_a_mean "
     "layer_seven_only noise norm_of_nothing norm_over_time one_pair_of_64 p04_dtype_asserts p06_list_write "
     "p08_two_lengths parameter_unused state_in_bfloat16 state_of_all_tokens "
     "straight_through_gradient tiny_1e7"

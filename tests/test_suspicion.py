@@ -179,6 +179,7 @@ def train(pool: LocalPool, source: str, reference: dict[str, float], steps: int 
     return pool.run(Job(space=SPACE.name, name="candidate", source=source, stage=stage, reference=reference))
 
 
+@pytest.mark.slow
 def test_the_engine_clears_a_suspicious_baseline_and_keeps_its_score(pool: LocalPool) -> None:
     evidence = train(pool, SPACE.baseline_source("delta_net"), POOR)
     assert evidence.failure is None
@@ -188,6 +189,7 @@ def test_the_engine_clears_a_suspicious_baseline_and_keeps_its_score(pool: Local
     assert evidence.graph_hash in evidence.checks[-1].message
 
 
+@pytest.mark.slow
 def test_the_engine_gives_no_score_to_a_tiny_leak_that_training_opened(pool: LocalPool) -> None:
     """The gate of the reject, which opens to 1e-11 instead of 1e-2: no gate before sees it."""
     source = (SPACE.folder / "rejects" / "trained_causality.py").read_text()

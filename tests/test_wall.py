@@ -85,7 +85,11 @@ REFUSED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", REFUSED)
+LONG = ("a loop over time",)  # thousands of operators, traced and refused
+NAMES = [pytest.param(n, marks=[pytest.mark.slow] if n in LONG else []) for n in REFUSED]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_source_with(name: str, pool: LocalPool) -> None:
     parts, phase, words = REFUSED[name]
     evidence = check(pool, source(**parts))
