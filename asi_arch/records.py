@@ -283,6 +283,7 @@ class Brief:
     findings: newest first. avoid: what was tried and failed nearby, in words.
     known: source hashes that need not be proposed again.
     repeats: what this id proposed already and was refused, in order.
+    orthogonal: the study gains nothing any more, so this proposal should leave the trodden path.
     """
 
     id: int
@@ -297,6 +298,7 @@ class Brief:
     known: frozenset[str] = frozenset()
     repeats: tuple[Repeat, ...] = ()
     attempt: int = 0
+    orthogonal: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

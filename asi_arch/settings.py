@@ -35,6 +35,12 @@ class Settings:
     mend_attempts: int = _setting(5, "times that what a model wrote is mended after it failed")
     claim_minutes: float = _setting(60.0, "a coding agent's brief is another's after so long in silence")
 
+    selection: str = _setting(
+        "paper", "who becomes a parent: paper, uct, map_elites, thompson; or a control: random, best_of_n"
+    )
+    patience: int = _setting(
+        50, "experiments without a gain before references widen and briefs turn orthogonal; 0: never"
+    )
     pool_size: int = _setting(50, "candidate pool: this many of the best (the paper's 50)")
     parent_ranks: int = _setting(10, "parents come from ranks 1 to this (the paper's 10)")
     num_references: int = _setting(4, "references in a brief, from the next ranks (the paper's 4)")
@@ -215,6 +221,7 @@ _AT_LEAST_ONE = (
 _LEAST = dict.fromkeys(_AT_LEAST_ONE, 1) | {"model_temperature": -1}
 _CHOICES = {
     "fitness": ("gain", "paper"),
+    "selection": ("paper", "uct", "map_elites", "thompson", "random", "best_of_n"),
     "model_answers": ("tool", "native", "prompted"),
     "model_stream": ("off", "on"),
 }

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from asi_arch.archive.base import Archive
-from asi_arch.archive.candidates import choose
 from asi_arch.archive.folder import change_settings, create_folder, has_study, open_folder
 from asi_arch.cognition.base import CognitionBase
 from asi_arch.engineer.pool import LocalPool
@@ -25,6 +24,10 @@ from asi_arch.loop.seams import Pool, Report, Researcher, Silent, Watch
 from asi_arch.records import Brief, Evidence, Experiment, Failure, Progress, Proposal, Repeat
 from asi_arch.researcher.brief import make_brief
 from asi_arch.researcher.novelty import source_hash
+from asi_arch.search.members import Members
+from asi_arch.search.selection.base import Member
+from asi_arch.search.selection.policies import policy_of
+from asi_arch.search.stagnation import episode_of, is_orthogonal, widened
 from asi_arch.settings import Settings, as_values, with_values
 from asi_arch.space import load_space
 
@@ -72,6 +75,8 @@ class Study:
         self._watch: Watch = Silent()
         self._halted = threading.Event()  # a run takes no further candidate
         self._silences = 0
+        self._members = Members(self.bench.stage.name)
+        self._stagnant_since = -1  # the last episode that a person was told of
 
     @classmethod
     def create(cls, folder: Path, settings: Settings, **parts: Any) -> "Study":
@@ -232,7 +237,15 @@ class Study:
 
     def choice(self, id: int) -> tuple[int, tuple[int, ...]]:
         """Give the parent and the references that an id draws from what is known now."""
-        return choose(self.archive.rows(), self.settings, self.bench.seed_id, id)
+        members = self.members()
+        choice = policy_of(self.settings.selection)(members, self.settings, self.bench.seed_id, id)
+        orthogonal = is_orthogonal(episode_of(members, self.settings), self.settings, id)
+        return widened(choice, members, self.settings, id) if orthogonal else choice
+
+    def members(self) -> list[Member]:
+        """Give what a policy of selection sees of the study."""
+        rows = self.archive.rows()  # before the experiments, so that none of it is newer than they are
+        return self._members.of(rows, self.archive.experiments(), self.bench.seed_id)
 
     def brief(self, id: int, parent: int, references: Sequence[int]) -> Brief:
         """Give the brief of a claimed id, as if it were the id's first attempt."""
@@ -247,6 +260,7 @@ class Study:
             recall=self.cognition.recall,
             contract=self.space.contract,
             settings=self.settings,
+            orthogonal=is_orthogonal(episode_of(self.members(), self.settings), self.settings, id),
         )
 
     def _next_ids(self, deadline: float) -> Iterator[int]:
@@ -272,6 +286,7 @@ class Study:
                     return  # the failure may be ours
                 experiment = self.tell(experiment, evidence)
             watch.finished(experiment, slot)
+            self._note_stagnation(watch)
         except BudgetError as error:
             self._halt(str(error))
         except RuntimeError:
@@ -279,6 +294,13 @@ class Study:
                 raise
         finally:
             self.archive.release(id)
+
+    def _note_stagnation(self, watch: Watch) -> None:
+        """Tell a person of an episode without a gain, once for each."""
+        episode = episode_of(self.members(), self.settings)
+        if episode is not None and episode.since != self._stagnant_since:
+            self._stagnant_since = episode.since
+            watch.message(episode.told())
 
     def _claim(self) -> int:
         id = self.archive.claim("candidate")

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from asi_arch.archive.base import Archive, Row
-from asi_arch.archive.candidates import candidate_pool, choose
 from asi_arch.archive.folder import change_settings, create_folder, open_folder
 from asi_arch.archive.sql import SqlArchive, create_archive, open_archive
 from asi_arch.calls import Call, Fault, Message, Spending, ToolUse, Turn
@@ -526,62 +525,6 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "study").write_text("text")
     with pytest.raises(SetupError, match="cannot make study folder"):
         create_folder(tmp_path / "study", Settings(), [])
-
-
-def row(id: int, fitness: float | None, result: int = 0, kind: str = "candidate") -> Row:
-    return Row(
-        id=id,
-        kind=kind,  # type: ignore[arg-type]
-        status="failed" if fitness is None else "finished",
-        fitness=fitness,
-        result=result,
-    )
-
-
-BASELINES = [row(1, 0.5, kind="baseline"), row(2, 0.7, kind="baseline"), row(3, 0.9, kind="reference")]
-
-
-def test_the_pool_opens_after_the_cold_start_and_moves_in_batches() -> None:
-    settings = Settings(cold_start=3, pool_batch=2, pool_size=4)
-    results = [row(4, 0.6, 1), row(5, None, 2), row(6, 0.8, 3), row(7, 0.7, 4), row(8, 0.9, 5)]
-
-    def pool(ended: int) -> list[int]:
-        return [r.id for r in candidate_pool(BASELINES + results[:ended], settings)]
-
-    assert pool(0) == pool(3) == [2, 1]
-    assert pool(4) == [6, 2, 7, 4]
-    assert pool(5) == pool(4)
-    assert [r.id for r in candidate_pool([*BASELINES, *results, row(9, 0.1, 6)], settings)] == [8, 6, 2, 7]
-
-
-def test_the_parent_is_the_seed_until_the_pool_opens() -> None:
-    settings = Settings(cold_start=1, pool_batch=1, parent_ranks=1, num_references=4)
-    assert choose(BASELINES, settings, seed=1, id=4) == (1, (2,))
-    assert choose([*BASELINES, row(4, 0.6, 1)], settings, seed=1, id=5)[0] == 2
-
-
-def test_parents_come_from_the_first_ranks_and_references_from_the_next() -> None:
-    settings = Settings(cold_start=0, pool_batch=1, pool_size=20, parent_ranks=5, num_references=4)
-    rows = BASELINES + [row(10 + i, 0.99 - i / 100, 1 + i) for i in range(30)]
-    drawn = [choose(rows, settings, seed=1, id=id) for id in range(100, 400)]
-    assert {parent for parent, _ in drawn} == set(range(10, 15))
-    assert {id for _, references in drawn for id in references} == set(range(15, 30))
-    assert all(len(set(references)) == 4 for _, references in drawn)
-    counts = [sum(parent == id for parent, _ in drawn) for id in range(10, 15)]
-    assert min(counts) > 35
-    assert drawn == [choose(rows, settings, seed=1, id=id) for id in range(100, 400)]
-    other = [choose(rows, replace(settings, seed=1), seed=1, id=id) for id in range(100, 400)]
-    assert drawn != other
-
-
-def test_a_small_pool_fills_references_up_with_other_first_ranks() -> None:
-    settings = Settings(cold_start=0, pool_batch=1, parent_ranks=10, num_references=3)
-    rows = BASELINES + [row(10 + i, 0.99 - i / 100, 1 + i) for i in range(3)]
-    for id in range(100, 120):
-        parent, references = choose(rows, settings, seed=1, id=id)
-        assert len(references) == 3
-        assert parent not in references
-        assert 3 not in references
 
 
 def test_records_go_through_json_and_back() -> None:

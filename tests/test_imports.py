@@ -16,7 +16,7 @@ FLOORS = (
     ("errors", "records", "calls"),
     ("space", "settings", "ops"),
     ("llm", "archive"),
-    ("cognition",),
+    ("cognition", "search"),
     ("researcher", "engineer", "analyst"),
     ("loop",),
     ("study",),
@@ -26,7 +26,18 @@ FLOORS = (
 STRANGERS = {"researcher", "engineer", "analyst"}  # they meet in records.py
 GROUND = ("records", "calls", "errors", "settings", "space")
 SLOW = {"torch", "scipy", "matplotlib", "sqlalchemy", "pydantic", "bm25s", "numpy", "pydantic_ai"}
-TORCH_FREE = ("analyst", "archive", "cli", "cognition", "live", "llm", "report", "researcher", "study")
+TORCH_FREE = (
+    "analyst",
+    "archive",
+    "cli",
+    "cognition",
+    "live",
+    "llm",
+    "report",
+    "researcher",
+    "search",
+    "study",
+)
 
 
 def name_of(path: Path) -> str:

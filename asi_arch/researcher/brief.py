@@ -23,6 +23,7 @@ def make_brief(
     recall: Recall,
     contract: str,
     settings: Settings,
+    orthogonal: bool = False,
 ) -> Brief:
     """Give the brief of one proposal; equal arguments give equal briefs.
 
@@ -36,6 +37,7 @@ def make_brief(
         recall: gives up to k cognitions for a query, the nearest first.
         contract: the space's contract in words.
         settings: how many findings and cognitions a brief holds.
+        orthogonal: the proposal should leave the trodden path.
     """
     known = (source_hash(e.proposal.source) for e in experiments if e.proposal)
     return Brief(
@@ -50,6 +52,7 @@ def make_brief(
         trials=trials(experiments),
         avoid=_avoid(parent, experiments, settings.num_findings),
         known=frozenset(known),
+        orthogonal=orthogonal,
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from asi_arch.records import Brief, Cognition, Cost, Evidence, Experiment, Failure, Repeat, Verdict
 from asi_arch.researcher.offers import offers
+from asi_arch.search.behaviour import RECENT, most_used
 from asi_arch.space import MetricSpec
 
 EQUAL = 1e-9  # a gain this small is rounding: of the seed over its own mean
@@ -45,6 +46,7 @@ def brief_text(
         ("Knowledge from papers that may answer the parent's weaknesses",
          "\n\n".join(cognition_text(c) for c in brief.cognitions)),
         ("Tried nearby, and failed", _listed(brief.avoid)),
+        ("No gain of late: an orthogonal design is wanted", _orthogonal(brief)),
         ("Your earlier proposals for this experiment, all refused", refusals(brief.repeats)),
     ]  # fmt: skip
     shown = [f"## {title}\n{body.strip()}" for title, body in sections if body.strip()]
@@ -153,6 +155,19 @@ def refusals(repeats: Sequence[Repeat]) -> str:
             "knowledge, that shares no central component with any of the experiments named above."
         )
     return "\n".join(lines)
+
+
+def _orthogonal(brief: Brief) -> str:
+    """Ask for a design off the trodden path, and say what was trodden; "" where none is wanted."""
+    if not brief.orthogonal:
+        return ""
+    used = ", ".join(sorted(most_used(trial.moves for trial in brief.trials[-RECENT:])))
+    trodden = f" Of late most changes were to these: {used}." if used else ""
+    return (
+        "The study has gone on for long without a gain, and more of the same will not change that."
+        f"{trodden} Give a design with another central mechanism than the parent's and the recent "
+        "experiments': take the parent as a measure, and the references, wider than usual, as parts."
+    )
 
 
 def timeless(text: str) -> str:

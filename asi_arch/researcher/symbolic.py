@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from asi_arch.records import Brief, Cognition, Experiment, Proposal
 from asi_arch.researcher.learning import learn, track_record
 from asi_arch.researcher.novelty import source_hash
+from asi_arch.search.behaviour import RECENT, family_of, most_used
 
 AUTHOR = "symbolic"
 MAX_NAME = 60  # characters
@@ -94,7 +95,8 @@ class SymbolicResearcher:
         """Give a proposal whose program is not among the known ones of the brief.
 
         Every draw comes from the brief's seed, id and attempt, so equal briefs give equal proposals.
-        A later attempt makes longer chains of moves. When no new program is found in 60 chains, a
+        A later attempt makes longer chains of moves. An orthogonal brief's proposal makes no moves of the
+        families that were used most of late. When no new program is found in 60 chains, a
         known one is given, which the study counts as a repeat.
 
         Raises:
@@ -105,7 +107,7 @@ class SymbolicResearcher:
         rng = random.Random(f"{brief.seed}/{brief.id}/{brief.attempt}")
         parent, note = self.grammar.read(brief.parent.proposal.source)
         references = [(e, self.grammar.read(e.proposal.source)[0]) for e in brief.references if e.proposal]
-        moves = self.grammar.moves()
+        moves = _open_moves(brief, self.grammar.moves())
         beliefs = learn([move.name for move in moves], brief.trials)
         backed = {c.paper.arxiv for c in brief.cognitions}
         proposal = self._written(brief, parent, note, ())
@@ -135,6 +137,12 @@ class SymbolicResearcher:
             cognitions=tuple(c.id for c in _resting_on(brief, steps)),
             moves=tuple(s.move.name for s in steps),
         )
+
+
+def _open_moves(brief: Brief, moves: Sequence[Move]) -> tuple[Move, ...]:
+    """Give the moves that a brief leaves open: all, or for an orthogonal one those of rarer families."""
+    trodden = most_used(t.moves for t in brief.trials[-RECENT:]) if brief.orthogonal else frozenset()
+    return tuple(move for move in moves if family_of(move.name) not in trodden) or tuple(moves)
 
 
 def _chain(
@@ -176,6 +184,8 @@ def _motivation(brief: Brief, note: str, steps: Sequence[Step]) -> str:
     """Say in paragraphs what was weak, what is changed and why, and what to expect."""
     record = track_record(brief.trials)
     paragraphs = [f"{_standing(brief.parent)} {note}".strip()]
+    if brief.orthogonal:
+        paragraphs.append("The study gains nothing any more, so this leaves what was changed most of late.")
     paragraphs += [_change(step, record) for step in steps]
     expected = [f"of {_words(s.move.name)}, {s.move.expect}" for s in steps if s.move.expect]
     if expected:

@@ -1,0 +1,1 @@
+"""Selection: which experiment is the next proposal's parent, and which are its references."""
