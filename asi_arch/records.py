@@ -17,8 +17,8 @@ Record = TypeVar("Record")
 class Failure:
     """Why a candidate has no score: kept, and shown to the next brief.
 
-    phase: `author` (no proposal came), `novelty`, `source`, `contract`, `graph`, a check's name, `train` or
-    `evaluate`.
+    phase: `author` (no proposal came), `novelty`, `source`, `contract`, `graph`, a check's name, `train`,
+    `evaluate`, or `stopped`: no fault, but a run that the study's budget ended early (kind: which one).
     kind: a short word for machines, such as `syntax`, `timeout`, `memory`, `nan`, `duplicate`.
     message: one line for the author: what is wrong, where, and what would mend it.
     trace: the tail of the candidate's traceback, or "".
@@ -86,6 +86,8 @@ class Evidence:
     bundle: those graphs as JSON text; the archive keeps it once for each hash.
     curve: (step, training loss) pairs. metrics: by the names of `Space.metrics`.
     details: finer figures by name, such as the recall at each number of pairs.
+    stopped_at: the step after which the study's budget ended the training, which then has no metrics and a
+        failure of phase `stopped`; 0 when it did not.
     """
 
     stage: str
@@ -99,6 +101,7 @@ class Evidence:
     curve: tuple[tuple[int, float], ...] = ()
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     details: Mapping[str, Metric] = field(default_factory=dict)
+    stopped_at: int = 0
     cost: Cost = Cost()
     seconds: float = 0.0
     cpu_seconds: float = 0.0
@@ -311,6 +314,28 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """After `step` a run goes on only if its training loss, averaged over the last points, is at most `loss`."""
+
+    step: int
+    loss: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRule:
+    """When a run is to be stopped: all of a budget that a training process needs.
+
+    budget: its name. window: points of the curve that are averaged. bars: by rising step.
+    reason: in words, why a run that misses a bar is stopped.
+    """
+
+    budget: str
+    window: int
+    bars: tuple[Bar, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One piece of work for a pool: check a source, and train it when a stage is given.
 
@@ -329,6 +354,7 @@ class Job:
     bundle: str = ""
     enforce: bool = True
     reference: Mapping[str, float] = field(default_factory=dict)
+    stop: StopRule | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

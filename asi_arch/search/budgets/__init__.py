@@ -1,0 +1,1 @@
+"""Budgets: when a run that cannot win is stopped."""
