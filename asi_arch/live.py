@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from asi_arch.records import Experiment, Progress
 from asi_arch.report.tables import duration, leaderboard
-from asi_arch.report.view import View, by_fitness, fitness_of, name_of
+from asi_arch.report.view import View, by_fitness, fitness_of, is_stopped, name_of
 
 NEWS = 6  # lines of the latest findings
 BAR = 24  # characters of a progress bar
@@ -293,6 +293,8 @@ def _about(experiment: Experiment) -> str:
 
 def _result(experiment: Experiment) -> str:
     start = f"experiment {experiment.id} {name_of(experiment)}"
+    if experiment.failure is not None and is_stopped(experiment):
+        return f"{start} was {experiment.failure.message}"
     if experiment.failure is not None:
         return f"{start} failed in {experiment.failure.phase}: {experiment.failure.message}"
     if experiment.fitness is None:

@@ -53,6 +53,7 @@ class Settings:
     fitness: str = _setting("gain", "formula: gain (default), or paper (arXiv:2507.18074, eq. 2)")
     judge_draws: int = _setting(3, "times that a model judges a candidate, if there is one; 0: never")
     judge_weight: float = _setting(0.0, "weight of the judge's mark in the fitness, the other terms having 1")
+    budget: str = _setting("full", "which runs are stopped early: full (none), halving, or racing")
     steps: int = _setting(0, "training steps instead of the stage's own; 0: the stage's")
     learning_rate: float = _setting(0.0, "peak learning rate instead of the stage's own; 0: the stage's")
     check_seconds: float = _setting(900.0, "time limit of one candidate's checks")
@@ -222,6 +223,7 @@ _LEAST = dict.fromkeys(_AT_LEAST_ONE, 1) | {"model_temperature": -1}
 _CHOICES = {
     "fitness": ("gain", "paper"),
     "selection": ("paper", "uct", "map_elites", "thompson", "random", "best_of_n"),
+    "budget": ("full", "halving", "racing"),
     "model_answers": ("tool", "native", "prompted"),
     "model_stream": ("off", "on"),
 }

@@ -54,6 +54,7 @@ class Space:
     model: "module" of what stands around a candidate, for engines that need it, or "".
     recipe: how candidates are measured, in words for their authors, or "".
     hostile: the engine runs candidate code, so the pool keeps a wall ready for it.
+    warm_up: share of a stage's steps in which the learning rate rises, within which no run is stopped.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Space:
     recipe: str = ""
     references: tuple[str, ...] = ()
     hostile: bool = True
+    warm_up: float = 0.0
     file_suffix: str = field(default=".py")
 
     def baselines(self) -> tuple[str, ...]:

@@ -230,7 +230,14 @@ def main() -> None:
         print(json.dumps(rows))
         return
     table = Table(title=f"{options.studies} null studies of each kind, 100 candidates, best 5 replicated")
-    columns = ("nothing is better in", "with leads", "any false discovery", "95 %", "from single runs", "runs")
+    columns = (
+        "nothing is better in",
+        "with leads",
+        "any false discovery",
+        "95 %",
+        "from single runs",
+        "runs",
+    )
     for column in columns:
         table.add_column(column)
     for row in rows:

@@ -50,7 +50,9 @@ def metric_measure(spec: MetricSpec, stage: str) -> Measure:
     sign = 1.0 if spec.higher_is_better else -1.0
     effect = spec.scale.get(stage, 0.0)
     if effect <= 0:
-        raise SetupError(f"metric {spec.name!r} has no scale at stage {stage!r}; a claim needs one to plan by")
+        raise SetupError(
+            f"metric {spec.name!r} has no scale at stage {stage!r}; a claim needs one to plan by"
+        )
     return Measure(
         name=spec.name, unit=spec.unit, value=lambda run: sign * metric_value(run, spec.name), effect=effect
     )
@@ -261,7 +263,9 @@ def _concluded(claim: Claim, question: Question, failed: int) -> Claim:
         reason = f"{shown}, the hardest of {len(claim.comparisons)} to beat; {interval}, {count} seeds"
         return replace(claim, outcome="discovery", reason=reason)
     if better.high < 0:
-        reason = f"{better.name} is better by {-better.gain:.3g}{unit}, and by {-better.high:.3g} at the least"
+        reason = (
+            f"{better.name} is better by {-better.gain:.3g}{unit}, and by {-better.high:.3g} at the least"
+        )
         return replace(claim, outcome="refuted", reason=reason)
     reason = f"{shown}, {interval}; adjusted p {claim.adjusted_p:.2g}, after all {count} planned seeds"
     return replace(claim, outcome="unproven", reason=reason)

@@ -105,7 +105,9 @@ def find_law(curve: Curve, seed: int = 0, resamples: int = RESAMPLES) -> Law:
     of a parametric bootstrap (B. Efron and R. Tibshirani, An Introduction to the Bootstrap, section 6.5).
     """
     if curve.total < FEWEST or len(curve.counts) < 4:
-        told = f"{curve.total} discoveries in {len(curve.counts)} bins: too few to tell any form from another."
+        told = (
+            f"{curve.total} discoveries in {len(curve.counts)} bins: too few to tell any form from another."
+        )
         return Law(curve=curve, forms=(), verdict=told)
     edges = [edge / curve.edges[-1] for edge in curve.edges]
     fits = {name: fit(form, edges, curve.counts) for name, form in FORMS.items()}
@@ -182,7 +184,9 @@ def _verdict(curve: Curve, ranked: Sequence[Fitted]) -> str:
         gap = min(f.aicc for f in rest) - best.aicc
         told = f"{found}: {best.form} growth fits best (AICc better by {gap:.1f} than the next)"
     low, high = by_name["power"].intervals["b"]
-    told += f"; the exponent of a power law is {by_name['power'].parameters['b']:.2f} ({low:.2f} to {high:.2f})."
+    told += (
+        f"; the exponent of a power law is {by_name['power'].parameters['b']:.2f} ({low:.2f} to {high:.2f})."
+    )
     if best.p < 0.05:
         told += (
             f" No form describes them well: the counts differ from the best one's more than chance allows "

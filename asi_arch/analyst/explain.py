@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from asi_arch.analyst.fitness import gain, scale_at
 from asi_arch.analyst.statistics import mean, mean_metric, runs_at, seed_noise
 from asi_arch.records import Cost, Evidence, Experiment, Failure, Finding
+from asi_arch.search.budgets.base import STOPPED
 from asi_arch.space import MetricSpec, Space
 
 Scored = tuple[Experiment, float]
@@ -60,6 +61,9 @@ def explain(
     difference between two single runs; a smaller change is called not distinguishable, whichever way
     it points.
     """
+    if experiment.failure is not None and experiment.failure.phase == STOPPED:
+        message = experiment.failure.message
+        return Finding(text=f"{_opening(experiment, parent, 0)} It was {message}.", query="learn faster")
     if experiment.failure is not None:
         return _explain_failure(experiment, experiment.failure, parent)
     stage = experiment.evidence[-1].stage

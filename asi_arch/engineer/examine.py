@@ -36,6 +36,7 @@ from asi_arch.engineer.tasks.text import fingerprint
 from asi_arch.engineer.train import Recipe, train
 from asi_arch.errors import CandidateError
 from asi_arch.records import Cost, Evidence, Failure, Job, Metric, Progress, Verdict, text_hash
+from asi_arch.search.budgets.base import failure_of_stop
 from asi_arch.space import Space, load_space
 
 CHECK_LAYERS = 8
@@ -152,11 +153,14 @@ class _Run:
         model = self.model.build(mixers, recipe, self.job.seed)
         self.known["cost"] = _model_cost(bundle, model, mixers, recipe)
         try:
-            trained = train(model, self.job.stage, recipe, self.job.seed, self.report)
+            trained = train(model, self.job.stage, recipe, self.job.seed, self.report, self.job.stop)
         except GRAPH_ERRORS as error:
             message = f"the graph fails: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
             raise CandidateError("train", "graph", message) from error
         self.known["curve"] = trained.curve
+        if trained.stopped and self.job.stop is not None:
+            failure = failure_of_stop(self.job.stop, trained.stopped)
+            return self.record(failure=failure, stopped_at=trained.curve[-1][0])
         self.report(Progress(phase="evaluate"))
         model.eval()
         self.verdicts.append(trained_causality(model, recipe))

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from asi_arch.engineer.task import IGNORED, Rows, Task, load_task
 from asi_arch.errors import CandidateError
-from asi_arch.records import Progress, Stage
+from asi_arch.records import Progress, Stage, StopRule
+from asi_arch.search.budgets.base import judge
 
 CURVE_POINTS = 50
 REPORT_SECONDS = 0.25
@@ -67,6 +68,7 @@ class Trained:
         per token. seconds: wall clock. cpu_seconds: of the whole process, less what ran before.
     tokens_per_second: by the wall clock. peak_bytes: resident memory of the process at its peak, all
         that ran in it before included.
+    stopped: why the training ended before its last step, in one line; "" when it did not.
     """
 
     curve: tuple[tuple[int, float], ...]
@@ -74,15 +76,21 @@ class Trained:
     cpu_seconds: float
     tokens_per_second: float
     peak_bytes: int
+    stopped: str = ""
 
 
 def train(
-    model: nn.Module, stage: Stage, recipe: Recipe, seed: int, report: Callable[[Progress], None]
+    model: nn.Module,
+    stage: Stage,
+    recipe: Recipe,
+    seed: int,
+    report: Callable[[Progress], None],
+    stop: StopRule | None = None,
 ) -> Trained:
     """Train a model in place on the training split.
 
     model: tokens [B, T] int64 to logits [B, T, vocab]. report: called at most four times a second,
-    and at the end.
+    and at the end. stop: asked at each point of the curve; what it ends is not trained to be of use.
 
     Raises:
         CandidateError: the loss or the gradient is not finite; the message names the step.
@@ -91,7 +99,7 @@ def train(
     optimizer = make_optimizer(model, recipe)
     curve = _Curve(stage.steps)
     reporter = _Reporter(report, stage.steps)
-    wall, cpu = time.perf_counter(), time.process_time()
+    wall, cpu, stopped = time.perf_counter(), time.process_time(), ""
     model.train()
     with deterministic(seed):
         for step in range(stage.steps):
@@ -104,16 +112,20 @@ def train(
             norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
             _check_finite(loss.item(), norm.item(), step, stage, rate)
             optimizer.step()
-            curve.add(step, loss.item())
             reporter.tick(step + 1, loss.item())
+            if curve.add(step, loss.item()):
+                stopped = judge(curve.points, stop).reason
+                if stopped:
+                    break
     seconds = time.perf_counter() - wall
-    tokens = stage.steps * recipe.length * sum(share.rows for share in recipe.tasks)
+    tokens = curve.points[-1][0] * recipe.length * sum(share.rows for share in recipe.tasks)
     return Trained(
         curve=tuple(curve.points),
         seconds=seconds,
         cpu_seconds=time.process_time() - cpu,
         tokens_per_second=tokens / seconds,
         peak_bytes=peak_bytes(),
+        stopped=stopped,
     )
 
 
@@ -223,11 +235,13 @@ class _Curve:
         self._every = max(1, round(steps / CURVE_POINTS))
         self._losses: list[float] = []
 
-    def add(self, step: int, loss: float) -> None:
+    def add(self, step: int, loss: float) -> bool:
+        """Take a step's loss, and tell whether it completed a point."""
         self._losses.append(loss)
         if (step + 1) % self._every == 0 or step + 1 == self._steps:
             self.points.append((step + 1, sum(self._losses) / len(self._losses)))
             self._losses.clear()
+        return not self._losses
 
 
 class _Reporter:

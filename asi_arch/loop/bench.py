@@ -1,5 +1,6 @@
 """Where an experiment becomes evidence, and evidence becomes fitness and a finding."""
 
+import math
 import threading
 import time
 from collections import OrderedDict, defaultdict
@@ -21,8 +22,11 @@ from asi_arch.records import (
     Judgement,
     Progress,
     Stage,
+    StopRule,
     text_hash,
 )
+from asi_arch.search.budgets.base import Facts
+from asi_arch.search.budgets.policies import budget_of
 from asi_arch.settings import Settings
 from asi_arch.space import Space
 
@@ -189,7 +193,25 @@ class Bench:
             bundle=bundle,
             enforce=experiment.kind != "reference",
             reference=self._reference() if experiment.kind == "candidate" and stage else {},
+            stop=self._stop_rule(seed) if experiment.kind == "candidate" and stage else None,
         )
+
+    def _stop_rule(self, seed: int) -> StopRule | None:
+        """Give when a candidate's run is to be ended, by all that the study has seen until now."""
+        return budget_of(self.settings.budget).rule(self.facts(seed))
+
+    def facts(self, seed: int) -> Facts:
+        """Give what a budget knows: curves at the stage with a training seed, the seed's own apart."""
+        stage, own = self.stage.name, next((r.curve for r in self.seed_runs() if r.seed == seed), ())
+        ended = [e for e in self.archive.experiments("candidate") if e.status in ("finished", "failed")]
+        curves = [
+            run.curve
+            for e in sorted(ended, key=lambda e: (e.ended_at, e.id))
+            for run in e.evidence
+            if (run.stage, run.seed) == (stage, seed) and (run.metrics or run.stopped_at)
+        ]
+        warm_up = math.ceil(self.space.warm_up * self.stage.steps)
+        return Facts(steps=self.stage.steps, warm_up=warm_up, seed=own, curves=curves)
 
     def _reference(self) -> dict[str, float]:
         """Give the seed's mean of each metric, as measured in this study."""

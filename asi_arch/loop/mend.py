@@ -23,10 +23,15 @@ from asi_arch.researcher.author import (
 from asi_arch.researcher.brief_text import OPS, failure_text, timeless, verdict_text
 from asi_arch.researcher.novelty import source_hash
 from asi_arch.researcher.offers import offers
+from asi_arch.search.budgets.base import STOPPED
 from asi_arch.space import Space
 
 PROMPT = Path(__file__).parent / "prompts" / "mender.md"
-NOT_MENDED = ("novelty", "author")  # phases: what is not new is designed anew
+NOT_MENDED = (
+    "novelty",
+    "author",
+    STOPPED,
+)  # phases: what is not new is designed anew; a stopped run is sound
 CURVE_POINTS = 6  # of a training that failed, the last ones
 
 

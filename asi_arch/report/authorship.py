@@ -7,6 +7,7 @@ from asi_arch.calls import Call
 from asi_arch.records import Experiment, Failure
 from asi_arch.report.parts import Part, difference
 from asi_arch.report.tables import Table, duration
+from asi_arch.search.budgets.base import STOPPED
 
 BRIEF = "# Brief of experiment"
 CALL_COLUMNS = ("call", "role", "model", "tools used", "answers", "tokens in/out", "price", "time")
@@ -52,6 +53,8 @@ def attempt_parts(experiment: Experiment) -> list[Part]:
 def failure_line(failure: Failure) -> str:
     """Give a failure with its trace, if it has one."""
     told = f"in {failure.phase} ({failure.kind}): {failure.message}"
+    if failure.phase == STOPPED:
+        told = f"by the budget {failure.kind}, and no fault: {failure.message}"
     return "\n".join(filter(None, (told, failure.trace)))
 
 

@@ -6,7 +6,7 @@ from asi_arch.records import Experiment
 from asi_arch.report.plots import draw_curves, draw_progress, draw_tasks
 from asi_arch.report.tables import Table, duration, leaderboard, noise_table
 from asi_arch.report.tree import draw_tree
-from asi_arch.report.view import View, by_fitness, cpu_seconds, fitness_of, name_of
+from asi_arch.report.view import View, by_fitness, cpu_seconds, fitness_of, is_stopped, name_of
 
 BEST = 15  # candidates in the leaderboard
 TOLD = 5  # candidates whose motivation and finding are told
@@ -33,13 +33,14 @@ def write_report(view: View, folder: Path) -> Path:
 def summary(view: View) -> str:
     """Say in a few sentences what a study has found so far, without claiming more than one run shows."""
     candidates = view.candidates()
-    failed = [e for e in candidates if e.status == "failed"]
+    stopped = [e for e in candidates if is_stopped(e)]
+    failed = [e for e in candidates if e.status == "failed" and not is_stopped(e)]
     time = duration(sum(cpu_seconds(e) for e in candidates))
     if not candidates:
         return "No candidate has ended yet."
     told = (
-        f"{_count(len(candidates), 'candidate')} ended, {len(failed) or 'none'} of them failed, in "
-        f"{time} of processor time."
+        f"{_count(len(candidates), 'candidate')} ended, {len(failed) or 'none'} of them failed, "
+        f"{f'{len(stopped)} were stopped early, ' if stopped else ''}in {time} of processor time."
     )
     best, rivals = view.best(1), by_fitness(e for e in view.baselines() if e.kind == "baseline")
     if not best or not rivals:

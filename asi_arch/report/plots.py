@@ -37,7 +37,7 @@ def draw_progress(view: View, path: Path) -> None:
         axes.set(xlim=(0, max(times, default=1.0) * 1.02 or 1.0), ylim=(low - 2 * margin, high + margin))
         _scatter(axes, [(time, fitness) for time, fitness, _ in scored], "candidate", BLUE, "o", 24)
         _draw_best(axes, scored, max(times, default=0.0))
-        _scatter(axes, [(time, low - margin) for time in failed], "failed (no fitness)", RED, "x", 30)
+        _scatter(axes, [(time, low - margin) for time in failed], "no fitness", RED, "x", 30)
         for e in lines:
             _, colour, width, dashes = _stroke(view, e)
             axes.axhline(fitness_of(e), color=colour, lw=width, ls=dashes, zorder=1)

@@ -17,7 +17,7 @@ from asi_arch.report.authorship import (
 )
 from asi_arch.report.parts import Part, difference
 from asi_arch.report.tables import Table, figure, gain_cell, heading, words
-from asi_arch.report.view import View, cost_of, cpu_seconds, name_of
+from asi_arch.report.view import View, cost_of, cpu_seconds, is_stopped, name_of, standing
 from asi_arch.space import MetricSpec
 
 
@@ -28,7 +28,8 @@ def tell(view: View, experiment: Experiment, calls: Sequence[Call] = ()) -> list
     """
     proposal = experiment.proposal
     parts = [Part(title=f"#{experiment.id} {name_of(experiment)}", body=_state(view, experiment))]
-    failed = [Part(title="failure", body=failure_line(experiment.failure))] if experiment.failure else []
+    title = "stopped early" if is_stopped(experiment) else "failure"
+    failed = [Part(title=title, body=failure_line(experiment.failure))] if experiment.failure else []
     if proposal is None or not proposal.source:  # none yet, or an agent is at it
         return [*parts, *failed, *call_parts(calls)]
     parts += brief_part(calls) + refused_part(experiment)
@@ -58,7 +59,7 @@ def checks_table(verdicts: Iterable[Verdict]) -> Table:
 
 def _state(view: View, experiment: Experiment) -> str:
     proposal = experiment.proposal
-    lines = [f"{view.kind(experiment)}, {experiment.status}"]
+    lines = [f"{view.kind(experiment)}, {standing(experiment)}"]
     if experiment.fitness is not None:
         terms = ", ".join(f"{words(name)} {value:.3f}" for name, value in experiment.fitness.terms.items())
         lines[0] += (

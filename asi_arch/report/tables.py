@@ -13,7 +13,7 @@ from asi_arch.analyst.statistics import (
     standard_error,
 )
 from asi_arch.records import Evidence, Experiment
-from asi_arch.report.view import View, by_fitness, cost_of, mean_detail, name_of
+from asi_arch.report.view import View, by_fitness, cost_of, mean_detail, name_of, standing
 from asi_arch.space import MetricSpec
 
 NONE = "-"
@@ -174,7 +174,7 @@ def _row(
 ) -> tuple[str, ...]:
     runs, cost, metrics = view.runs(experiment), cost_of(experiment), view.space.metrics
     cells = [f"#{experiment.id}", name_of(experiment), view.kind(experiment)]
-    cells.append(f"{experiment.fitness.value:.3f}" if experiment.fitness else experiment.status)
+    cells.append(f"{experiment.fitness.value:.3f}" if experiment.fitness else standing(experiment))
     cells += [figure(mean_metric(runs, spec.name)) if runs else NONE for spec in metrics]
     cells += [figure(mean_detail(runs, name)) for name in details]
     cells += [figure(cost.parameters or None), figure(cost.tokens_per_second or None)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from asi_arch.records import Experiment
 from asi_arch.report.canvas import GREY, INK, canvas
-from asi_arch.report.view import View, fitness_of, name_of
+from asi_arch.report.view import View, fitness_of, name_of, standing
 
 BROOD = 10  # childless siblings side by side before a new row starts
 CELL = (0.58, 0.44)  # inches from cell to cell
@@ -109,7 +109,7 @@ def _draw_cell(axes: Any, experiment: Experiment, place: Place, best: bool) -> N
     from matplotlib.patches import FancyBboxPatch
 
     fill, ink = _colours(experiment)
-    below = f"{fitness_of(experiment):.2f}" if experiment.fitness else "failed"
+    below = f"{fitness_of(experiment):.2f}" if experiment.fitness else standing(experiment)
     shape = FancyBboxPatch(
         (place[0] - 0.41, place[1] - 0.37), 0.82, 0.74, boxstyle="round,pad=0,rounding_size=0.12"
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from asi_arch.analyst.statistics import mean, runs_at
 from asi_arch.records import Cost, Evidence, Experiment
+from asi_arch.search.budgets.base import STOPPED
 from asi_arch.settings import Settings
 from asi_arch.space import Space
 
@@ -47,6 +48,16 @@ class View:
 def name_of(experiment: Experiment) -> str:
     """Give an experiment's name, or "" while it has no proposal."""
     return experiment.proposal.name if experiment.proposal else ""
+
+
+def is_stopped(experiment: Experiment) -> bool:
+    """Tell whether the study's budget ended an experiment's training early, which is no fault of it."""
+    return experiment.failure is not None and experiment.failure.phase == STOPPED
+
+
+def standing(experiment: Experiment) -> str:
+    """Give the word for how far an experiment is: its status, or `stopped`."""
+    return STOPPED if is_stopped(experiment) else experiment.status
 
 
 def fitness_of(experiment: Experiment) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from asi_arch.records import Brief, Cognition, Experiment, Trial
 from asi_arch.researcher.novelty import source_hash
+from asi_arch.search.budgets.base import STOPPED
 from asi_arch.settings import Settings
 
 Recall = Callable[[str, int], tuple[Cognition, ...]]
@@ -113,6 +114,8 @@ def _failed(experiment: Experiment) -> str:
     assert proposal is not None
     assert failure is not None
     moves = f" ({', '.join(proposal.moves)})" if proposal.moves else ""
+    if failure.phase == STOPPED:
+        return f"#{experiment.id} {proposal.name}{moves} was {failure.message}"
     return f"#{experiment.id} {proposal.name}{moves} failed in {failure.phase}: {failure.message}"
 
 

@@ -9,7 +9,7 @@ from asi_arch.analyst.statistics import mean_metric
 from asi_arch.records import Brief, Evidence, Experiment, Failure, Progress, Verdict
 from asi_arch.report.story import tell
 from asi_arch.report.tables import Table, figure, gain_cell, heading, leaderboard, words
-from asi_arch.report.view import View, by_fitness, cost_of, fitness_of, name_of
+from asi_arch.report.view import View, by_fitness, cost_of, fitness_of, name_of, standing
 from asi_arch.researcher.brief_text import brief_text, failure_text, timeless, verdict_text
 from asi_arch.seats.claims import NEXT
 from asi_arch.seats.seats import Standing, progress_words
@@ -66,7 +66,7 @@ def checks_answer(checked: Evidence, twin: tuple[int, str] | None, id: int) -> s
 
 def result_answer(view: View, experiment: Experiment) -> str:
     """Give all that came out of an experiment that has ended."""
-    title = f"#{experiment.id} {name_of(experiment)} {experiment.status}"
+    title = f"#{experiment.id} {name_of(experiment)} {standing(experiment)}"
     if experiment.failure is not None:
         lines = [f"{title}: no score.", *_failed(experiment.failure, _verdicts(experiment))]
     else:

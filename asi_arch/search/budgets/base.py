@@ -10,7 +10,7 @@ Curve = Sequence[tuple[int, float]]
 """(step, training loss) pairs by rising step, at the same steps in all runs of a stage."""
 
 AVERAGE = 0.1  # of a curve's points, the last ones, are averaged before anything is compared
-PHASE = "stopped"  # of the failure that a stopped run has instead of metrics
+STOPPED = "stopped"  # of the failure that a stopped run has instead of metrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ def judge(curve: Curve, rule: StopRule | None) -> Decision:
 
 def failure_of_stop(rule: StopRule, reason: str) -> Failure:
     """Give what stands in the place of metrics when a run was stopped: no fault of the candidate."""
-    return Failure(phase=PHASE, kind=rule.budget, message=reason)
+    return Failure(phase=STOPPED, kind=rule.budget, message=reason)
 
 
 def averaged(curve: Curve, window: int) -> float:

@@ -53,7 +53,9 @@ class Racing:
                     limits.append((step, height))
         if not limits:
             return None
-        reason = f"from there the chance of the best {self.best} is below {self.limit:.1%}, by {len(ends)} runs"
+        reason = (
+            f"from there the chance of the best {self.best} is below {self.limit:.1%}, by {len(ends)} runs"
+        )
         return StopRule(budget="racing", window=window, bars=bars(limits, facts, window), reason=reason)
 
     def calibration(self, facts: Facts) -> dict[int, float]:

@@ -49,4 +49,5 @@ SPACE = Space(
     grammar="asi_arch.spaces.linear_attention.grammar:linear_attention_grammar",
     model="asi_arch.spaces.linear_attention.model",
     recipe=RECIPE,
+    warm_up=0.1,  # as the recipe of model.py has it, which a study cannot read without torch
 )

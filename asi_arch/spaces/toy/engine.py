@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from asi_arch.errors import CandidateError
 from asi_arch.records import Cost, Evidence, Failure, Job, Metric, Progress, Stage, Verdict, text_hash
+from asi_arch.search.budgets.base import failure_of_stop, judge
 from asi_arch.spaces.toy.rule import KINDS, Term, from_bundle, read_rule, to_bundle
 
 POINTS = 32
@@ -27,6 +28,7 @@ def examine(job: Job, report: Report) -> Evidence:
     failure = None
     try:
         run.measure()
+        failure = failure_of_stop(job.stop, run.stopped) if job.stop and run.stopped else None
     except CandidateError as error:
         failure = Failure(phase=error.phase, kind=error.kind, message=error.message)
     return Evidence(
@@ -40,6 +42,7 @@ def examine(job: Job, report: Report) -> Evidence:
         failure=failure,
         curve=tuple(run.curve),
         metrics=run.metrics,
+        stopped_at=run.curve[-1][0] if run.stopped else 0,
         cost=run.cost,
         seconds=time.perf_counter() - begin,
         cpu_seconds=time.process_time() - cpu,
@@ -56,6 +59,7 @@ class _Run:
         self.verdicts: list[Verdict] = []
         self.curve: list[tuple[int, float]] = []
         self.metrics: dict[str, Metric] = {}
+        self.stopped = ""
         self.cost = Cost()
 
     def measure(self) -> None:
@@ -66,6 +70,8 @@ class _Run:
         self.cost = _cost(terms)
         if self.job.stage is not None:
             weights = self._fit(terms, self.job.stage)
+            if self.stopped:
+                return
             self.report(Progress(phase="evaluate"))
             self.metrics = {
                 "inside": _error(terms, weights, INSIDE),
@@ -117,6 +123,9 @@ class _Run:
                     raise CandidateError("train", "nan", f"the loss diverged by step {step}; lower the gains")
                 self.curve.append((step, loss))
                 self.report(Progress(phase="train", done=step, total=stage.steps, note=f"loss {loss:.3f}"))
+                self.stopped = judge(self.curve, self.job.stop).reason
+                if self.stopped:
+                    break
         return weights
 
 
