@@ -315,7 +315,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """After `step` a run goes on only if its training loss, averaged over the last points, is at most `loss`."""
+    """After `step` a run goes on only if its training loss over the last points is at most `loss`."""
 
     step: int
     loss: float

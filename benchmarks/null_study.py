@@ -2,9 +2,9 @@
 
     python benchmarks/null_study.py [--studies 200] [--json]
 
-Each study is simulated with the noise that was measured on a laptop (docs/claims.md has the table): a search
-picks the best of many single runs as leads, these are replicated on fresh seeds at the longer stage, as often as
-the power calculation asks, and all are judged together. The printed rate is of studies with any discovery; its
+Each study is simulated with the noise that was measured on a laptop (docs/claims.md): a search picks the
+best of many single runs as leads, these are replicated on fresh seeds at the longer stage, as often as the
+power calculation asks, and all are judged together. The printed rate is of studies with any discovery; its
 interval is Clopper and Pearson's at 95 %.
 """
 
@@ -25,8 +25,9 @@ from asi_arch.analyst.statistics import mean_metric
 from asi_arch.records import Evidence, Experiment, Metric, Proposal, Stage
 from asi_arch.space import MetricSpec, Space
 
-# Mean and standard deviation of single runs: text in bits per byte, recall in nats; stage explore has 3 seeds each.
-# At replicate there were two seeds, too few for a deviation of each, so the pooled ratios of the two stages scale it.
+# Mean and standard deviation of single runs, 3 seeds each: text in bits per byte, recall in nats. At
+# replicate there were two seeds, too few for a deviation of each: the ratio of the stages' pooled noise
+# scales it.
 EXPLORE = {
     "delta": (2.872, 0.033, 0.09, 0.014),
     "gdn": (2.722, 0.035, 1.43, 0.29),
@@ -243,7 +244,8 @@ def main() -> None:
     for row in rows:
         table.add_row(
             str(row["world"]), str(row["with_leads"]), f"{row['rate']:.1%}",
-            f"{row['low']:.1%} to {row['high']:.1%}", f"{row['single_run_rate']:.0%}", f"{row['mean_runs']:.0f}",
+            f"{row['low']:.1%} to {row['high']:.1%}", f"{row['single_run_rate']:.0%}",
+            f"{row['mean_runs']:.0f}",
         )  # fmt: skip
     Console(width=150).print(table)
 

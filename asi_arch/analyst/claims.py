@@ -1,4 +1,4 @@
-"""Claims: does a candidate beat every baseline, on runs that the search never saw, among all that were tried?"""
+"""Does a candidate beat every baseline, on runs that the search never saw, among all that were tried?"""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -46,7 +46,11 @@ class Question:
 
 
 def metric_measure(spec: MetricSpec, stage: str) -> Measure:
-    """Give a metric as a measure; the gain worth finding is one scale. Raises SetupError: it has none there."""
+    """Give a metric as a measure; the gain worth finding is one scale.
+
+    Raises:
+        SetupError: it has no scale at the stage.
+    """
     sign = 1.0 if spec.higher_is_better else -1.0
     effect = spec.scale.get(stage, 0.0)
     if effect <= 0:
@@ -59,7 +63,7 @@ def metric_measure(spec: MetricSpec, stage: str) -> Measure:
 
 
 def fitness_measure(space: Space, seed: Sequence[Evidence], formula: str) -> Measure:
-    """Give the fitness as a measure, without a judge's mark. seed: its runs at the stage, the fixed reference."""
+    """Give the fitness without a judge's mark as a measure. seed: its runs at the stage, the reference."""
     return Measure(
         name="fitness", unit="", value=lambda run: score(run, seed, space, formula).value, effect=WORTH
     )

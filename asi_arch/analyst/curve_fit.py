@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 LEAST_SHAPE, MOST_SHAPE = 0.05, 5.0  # exponents that are looked at
 LEAST_TURN, MOST_TURN = 0.02, 50.0  # of a saturating curve's constant, in units of all compute
@@ -113,7 +114,7 @@ def expected(form: Form, scale: float, theta: float, edges: Sequence[float]) -> 
 
 def _shares(form: Form, theta: float, edges: Sequence[float]) -> list[float]:
     heights = [form.shape(x, theta) if x > 0 else 0.0 for x in edges]
-    return [max(b - a, 1e-300) for a, b in zip(heights, heights[1:], strict=False)]
+    return [max(b - a, 1e-300) for a, b in pairwise(heights)]
 
 
 @cache

@@ -65,8 +65,8 @@ def curve_of(
 ) -> Curve:
     """Give the discovery curve of a study.
 
-    A discovery counts where its experiment ended, though its proof came later; all compute up to there counts,
-    failed and stopped runs included, but not that of the proof.
+    A discovery counts where its experiment ended, though its proof came later; all compute up to there
+    counts, failed and stopped runs included, but not that of the proof.
 
     Args:
         experiments: all candidates that have ended, in the order of their end.
@@ -101,13 +101,12 @@ def binned(places: Sequence[float], total: float, unit: str, bins: int) -> Curve
 def find_law(curve: Curve, seed: int = 0, resamples: int = RESAMPLES) -> Law:
     """Fit linear, power and saturating growth to a curve, and say which the data favour.
 
-    Counts are taken as Poisson's in disjoint bins, with a mean that follows the form. Intervals are percentiles
-    of a parametric bootstrap (B. Efron and R. Tibshirani, An Introduction to the Bootstrap, section 6.5).
+    Counts are taken as Poisson's in disjoint bins, with a mean that follows the form. Intervals are
+    percentiles of a parametric bootstrap (B. Efron and R. Tibshirani, An Introduction to the
+    Bootstrap, section 6.5).
     """
     if curve.total < FEWEST or len(curve.counts) < 4:
-        told = (
-            f"{curve.total} discoveries in {len(curve.counts)} bins: too few to tell any form from another."
-        )
+        told = f"{curve.total} discoveries in {len(curve.counts)} bins: too few to tell forms apart."
         return Law(curve=curve, forms=(), verdict=told)
     edges = [edge / curve.edges[-1] for edge in curve.edges]
     fits = {name: fit(form, edges, curve.counts) for name, form in FORMS.items()}
@@ -199,15 +198,15 @@ def _verdict(curve: Curve, ranked: Sequence[Fitted]) -> str:
     first, middle, last = _thirds(curve)
     trend = "and still do" if last > middle else "but only early on"
     return (
-        f"{told} Discoveries came faster the more was spent, {trend}: {first:.0f}, {middle:.0f} and {last:.0f} "
-        f"in the thirds of the compute."
+        f"{told} Discoveries came faster the more was spent, {trend}: {first:.0f}, {middle:.0f} and "
+        f"{last:.0f} in the thirds of the compute."
     )
 
 
 def _thirds(curve: Curve) -> list[float]:
     """Give the discoveries in each third of the compute; a bin on a border is shared by length."""
     total, found = curve.edges[-1], [0.0, 0.0, 0.0]
-    for low, high, count in zip(curve.edges, curve.edges[1:], curve.counts, strict=False):
+    for low, high, count in zip(curve.edges[:-1], curve.edges[1:], curve.counts, strict=True):
         for i in range(3):
             inside = min(high, total * (i + 1) / 3) - max(low, total * i / 3)
             found[i] += count * max(0.0, inside) / (high - low)

@@ -70,7 +70,7 @@ def spread(noise: Noise, values: Sequence[float]) -> Spread:
 
 
 def planned_spread(noise: Noise, values: Sequence[float], freedom: int) -> Spread:
-    """Give the noise of a group as `spread`, as it will be known with so many degrees of freedom of its own."""
+    """Give the noise of a group as `spread` will, once it has so many degrees of freedom of its own."""
     own = len(values) - 1
     total = noise.prior_freedom + max(freedom, 0)
     most = float(noise.freedom + max(0, freedom - max(own, 0)))
@@ -108,7 +108,7 @@ def _prior(variances: Sequence[float], free: Sequence[int]) -> tuple[float, floa
 
 
 def _inverse_trigamma(value: float) -> float:
-    """Give x > 0 with trigamma(x) = value > 0, by Newton's method on 1 / trigamma. Source: Smyth 2004, appendix."""
+    """Give x > 0 with trigamma(x) = value > 0. Source: Smyth 2004, appendix (Newton on 1 / trigamma)."""
     from scipy.special import polygamma
 
     if value > 1e7:

@@ -37,7 +37,8 @@ def seeds_needed(
 
     Args:
         noise: of all groups at the stage.
-        candidate, baseline: values so far; both may be empty.
+        candidate: its values so far, perhaps none.
+        baseline: likewise.
         effect: smallest gain that is not to be missed, in the measure's unit, above 0.
         alpha: two-sided level of this one test, after correction for the others.
         most: seeds beyond which no plan goes, at least 3.

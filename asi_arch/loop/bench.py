@@ -211,7 +211,13 @@ class Bench:
             if (run.stage, run.seed) == (stage, seed) and (run.metrics or run.stopped_at)
         ]
         warm_up = math.ceil(self.space.warm_up * self.stage.steps)
-        return Facts(steps=self.stage.steps, warm_up=warm_up, seed=own, curves=curves)
+        return Facts(
+            steps=self.stage.steps,
+            warm_up=warm_up,
+            seed=own,
+            curves=curves,
+            planned=self.settings.experiments,
+        )
 
     def _reference(self) -> dict[str, float]:
         """Give the seed's mean of each metric, as measured in this study."""

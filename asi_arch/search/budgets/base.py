@@ -1,7 +1,8 @@
 """What a budget is: from what a study has seen, the bars that a run must pass to go on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from asi_arch.records import Bar, Failure, StopRule
@@ -9,7 +10,7 @@ from asi_arch.records import Bar, Failure, StopRule
 Curve = Sequence[tuple[int, float]]
 """(step, training loss) pairs by rising step, at the same steps in all runs of a stage."""
 
-AVERAGE = 0.1  # of a curve's points, the last ones, are averaged before anything is compared
+AVERAGE = 0.05  # of a curve's points, the last ones, are averaged before anything is compared
 STOPPED = "stopped"  # of the failure that a stopped run has instead of metrics
 
 
@@ -22,12 +23,14 @@ class Facts:
         steps; a full one.
     curves: of the study's other candidates with that training seed, in the order in which they
         ended; those that were stopped are shorter.
+    planned: candidates that the study is to have in all, or those so far, if these are more.
     """
 
     steps: int
     warm_up: int
     seed: Curve
     curves: Sequence[Curve]
+    planned: int = 0
 
 
 class Budget(Protocol):
@@ -92,21 +95,18 @@ def window_of(facts: Facts, average: float = AVERAGE) -> int:
 
 def over_seed(curve: Curve, facts: Facts, window: int) -> dict[int, float]:
     """Give by step how far the averaged loss of a curve lies above the seed's; below it is better."""
-    own, seed = _means(curve, window), _means(facts.seed, window)
+    own, seed = _means(tuple(curve), window), _means(tuple(facts.seed), window)
     return {step: value - seed[step] for step, value in own.items() if step in seed}
 
 
 def bars(limits: Sequence[tuple[int, float]], facts: Facts, window: int) -> tuple[Bar, ...]:
     """Give bars of limits over the seed, as losses of a run with the seed's training seed."""
-    seed = _means(facts.seed, window)
+    seed = _means(tuple(facts.seed), window)
     return tuple(Bar(step=step, loss=seed[step] + limit) for step, limit in limits)
 
 
-def _means(curve: Curve, window: int) -> dict[int, float]:
+@lru_cache(maxsize=4096)
+def _means(curve: tuple[tuple[int, float], ...], window: int) -> Mapping[int, float]:
     """Give the mean of the last points by step, from the step on at which there are enough."""
-    found, total = {}, 0.0
-    for i, (step, loss) in enumerate(curve):
-        total += loss - (curve[i - window][1] if i >= window else 0.0)
-        if i >= window - 1:
-            found[step] = total / window
-    return found
+    ends = range(window, len(curve) + 1)
+    return {curve[end - 1][0]: averaged(curve[:end], window) for end in ends}

@@ -13,27 +13,29 @@ FEWEST = 4  # finished runs more than `best`, before anything is predicted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Racing:
-    """A run is stopped at a step where its chance of ending among the best k is below a limit.
+    """A run is stopped at a step where its chance of ending among the study's best k is below a limit.
 
-    The end of a run is predicted from its height over the seed at that step by a straight line through all
-    finished runs of the study; what is left over gives Student's distribution of the prediction. Since the line
-    rises, the chance falls with the height, and the rule is a bar for each step: the height at
-    which the chance is the limit. Where finished runs do not show, at the limit's own level, that
+    The end of a run is predicted from its height over the seed at that step by a straight line through
+    all finished runs of the study; what is left over gives Student's distribution of the prediction.
+    Since the line rises, the chance falls with the height, and the rule is a bar for each step: the
+    height at which the chance is the limit. Where finished runs do not show, at the limit's own level, that
     height then says anything of the end, there is no bar; so warm-up needs no rule of its own,
     but none lies before `earliest`.
+    Of n runs so far, k n / N are expected among the best k of N that are planned, since runs come in
+    no order: a run must have a chance to be as good as the last of those.
     Source: the predictive distribution of linear regression, e.g. A. Gelman et al., Bayesian Data
     Analysis (3rd ed.), section 14.2; racing: O. Maron and A. Moore, NIPS 1993.
 
     Args:
-        best: k, counted among the finished runs.
+        best: k, counted among all runs that the study is to have.
         limit: chance below which a run is stopped.
         earliest: share of the steps before which no run is stopped.
         average: share of a curve's points that is averaged, both at a step and at the end.
     """
 
     best: int = 5
-    limit: float = 0.05
-    earliest: float = 0.5
+    limit: float = 0.07
+    earliest: float = 0.25
     average: float = AVERAGE
 
     def rule(self, facts: Facts) -> StopRule | None:
@@ -43,7 +45,9 @@ class Racing:
         if len(heights) < self.best + FEWEST:
             return None
         ends = [height[facts.steps] for height in heights]
-        wanted = sorted(ends)[self.best - 1]
+        runs = len(facts.curves) + 1
+        place = math.ceil(self.best * runs / max(facts.planned, runs))
+        wanted = sorted(ends)[min(place, self.best) - 1]
         limits = []
         for step, _ in facts.seed[window - 1 :]:
             if self.earliest * facts.steps <= step < facts.steps:
