@@ -2,7 +2,7 @@
 
     python benchmarks/null_study.py [--studies 200] [--json]
 
-Each study is simulated with the noise that was measured on a laptop (docs/claims.md): a search picks the
+Each study is simulated with the noise that was measured on a laptop: a search picks the
 best of many single runs as leads, these are replicated on fresh seeds at the longer stage, as often as the
 power calculation asks, and all are judged together. The printed rate is of studies with any discovery; its
 interval is Clopper and Pearson's at 95 %.
