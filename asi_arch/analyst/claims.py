@@ -148,7 +148,8 @@ def compare(own: Sequence[float], other: Sequence[float], noise: Noise, level: f
     """
     if not own or not other:
         return None
-    error, freedom = difference_noise(spread(noise, own), len(own), spread(noise, other), len(other))
+    a, b = spread(noise, own), spread(noise, other)
+    error, freedom = difference_noise(a, len(own), b, len(other), noise.freedom)
     if freedom <= 0:
         return None
     bare = Comparison(

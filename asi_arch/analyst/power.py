@@ -49,7 +49,8 @@ def seeds_needed(
 
     def plan(seeds: int) -> Plan:
         a, b = (planned_spread(noise, values, seeds - 1) for values in (candidate, baseline))
-        return Plan(seeds=seeds, power=power_of(a, b, seeds, seeds, effect, alpha))
+        new = sum(max(0, seeds - max(1, len(values))) for values in (candidate, baseline))
+        return Plan(seeds=seeds, power=power_of(a, b, seeds, seeds, effect, alpha, most=noise.freedom + new))
 
     low, high = FEWEST_SEEDS, max(most, FEWEST_SEEDS)
     while low < high:  # power rises with the seeds
@@ -58,15 +59,17 @@ def seeds_needed(
     return plan(low)
 
 
-def power_of(a: Spread, b: Spread, runs: int, against: int, effect: float, alpha: float) -> float:
+def power_of(
+    a: Spread, b: Spread, runs: int, against: int, effect: float, alpha: float, *, most: float = math.inf
+) -> float:
     """Give the chance that a two-sided test at `alpha` finds a gain of `effect`: that of a noncentral t.
 
-    0 where nothing is known of the noise (no degree of freedom).
+    0 where nothing is known of the noise (no degree of freedom). most: as `difference_noise`.
     Source: J. Cohen, Statistical Power Analysis for the Behavioral Sciences (1988), section 2.
     """
     from scipy.stats import nct, t
 
-    error, freedom = difference_noise(a, runs, b, against)
+    error, freedom = difference_noise(a, runs, b, against, most)
     if freedom <= 0:
         return 0.0
     if error == 0:
@@ -75,15 +78,20 @@ def power_of(a: Spread, b: Spread, runs: int, against: int, effect: float, alpha
     return value if math.isfinite(value) else 1.0  # where the series of the noncentral t ends: far beyond 1
 
 
-def difference_noise(a: Spread, runs: int, b: Spread, against: int) -> tuple[float, float]:
+def difference_noise(
+    a: Spread, runs: int, b: Spread, against: int, most: float = math.inf
+) -> tuple[float, float]:
     """Give standard error and degrees of freedom of a difference of two means, unpaired, unequal noise.
 
+    most: degrees of freedom that all groups have together. The two sides share what all groups show,
+    which Welch's formula would count twice.
     Source: B. L. Welch, Biometrika 34 (1947) 28; F. E. Satterthwaite, Biometrics 2 (1946) 110.
     """
     first, second = a.deviation**2 / runs, b.deviation**2 / against
     if min(a.freedom, b.freedom) <= 0:
         return math.sqrt(first + second), 0.0
     if first + second == 0:
-        return 0.0, a.freedom + b.freedom
+        return 0.0, min(most, a.freedom + b.freedom)
     share = first / (first + second)
-    return math.sqrt(first + second), 1 / (share**2 / a.freedom + (1 - share) ** 2 / b.freedom)
+    freedom = 1 / (share**2 / a.freedom + (1 - share) ** 2 / b.freedom)
+    return math.sqrt(first + second), min(most, freedom)
