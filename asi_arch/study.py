@@ -235,9 +235,9 @@ class Study:
         self.archive.release(id)
         return id
 
-    def choice(self, id: int) -> tuple[int, tuple[int, ...]]:
-        """Give the parent and the references that an id draws from what is known now."""
-        members = self.members()
+    def choice(self, id: int, members: Sequence[Member] | None = None) -> tuple[int, tuple[int, ...]]:
+        """Give the parent and the references that an id draws from members; None: from what is known now."""
+        members = self.members() if members is None else members
         choice = policy_of(self.settings.selection)(members, self.settings, self.bench.seed_id, id)
         orthogonal = is_orthogonal(episode_of(members, self.settings), self.settings, id)
         return widened(choice, members, self.settings, id) if orthogonal else choice
@@ -247,8 +247,11 @@ class Study:
         rows = self.archive.rows()  # before the experiments, so that none of it is newer than they are
         return self._members.of(rows, self.archive.experiments(), self.bench.seed_id)
 
-    def brief(self, id: int, parent: int, references: Sequence[int]) -> Brief:
-        """Give the brief of a claimed id, as if it were the id's first attempt."""
+    def brief(
+        self, id: int, parent: int, references: Sequence[int], members: Sequence[Member] | None = None
+    ) -> Brief:
+        """Give the brief of a claimed id, as if it were the id's first attempt; members as for `choice`."""
+        members = self.members() if members is None else members
         others = {e.id: e for e in self.archive.experiments() if e.id != id}
         return make_brief(
             id=id,
@@ -260,7 +263,7 @@ class Study:
             recall=self.cognition.recall,
             contract=self.space.contract,
             settings=self.settings,
-            orthogonal=is_orthogonal(episode_of(self.members(), self.settings), self.settings, id),
+            orthogonal=is_orthogonal(episode_of(members, self.settings), self.settings, id),
         )
 
     def _next_ids(self, deadline: float) -> Iterator[int]:
@@ -319,7 +322,8 @@ class Study:
 
     def _propose(self, experiment: Experiment) -> Experiment:
         """Have an id proposed, again while the proposal is known, and record it."""
-        brief = self.brief(experiment.id, *self.choice(experiment.id))
+        members = self.members()  # one look, so that choice and brief agree on whether the study stagnates
+        brief = self.brief(experiment.id, *self.choice(experiment.id, members), members)
         known = known_programs(e for e in self.archive.experiments() if e.id != experiment.id)
         while len(experiment.repeats) < self.settings.novelty_attempts:
             known |= {repeat.source_hash: repeat.of for repeat in experiment.repeats}

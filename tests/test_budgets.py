@@ -11,9 +11,9 @@ from asi_arch.search.budgets.policies import budget_of
 STEPS = 100
 
 
-def falling(end: float, late: float = 0.0) -> Curve:
-    """A curve of 20 points that ends at `end`; `late` lies above it until three quarters of the steps."""
-    return [(5 * i, end + 2 * (1 - i / 20) + (late if i < 15 else 0.0)) for i in range(1, 21)]
+def falling(end: float) -> Curve:
+    """A curve of 20 points that falls by nearly 2 to `end`."""
+    return [(5 * i, end + 2 * (1 - i / 20)) for i in range(1, 21)]
 
 
 def facts(*ends: float) -> Facts:

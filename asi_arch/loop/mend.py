@@ -27,11 +27,8 @@ from asi_arch.search.budgets.base import STOPPED
 from asi_arch.space import Space
 
 PROMPT = Path(__file__).parent / "prompts" / "mender.md"
-NOT_MENDED = (
-    "novelty",
-    "author",
-    STOPPED,
-)  # phases: what is not new is designed anew; a stopped run is sound
+# phases: what is not new is designed anew, and a stopped run is sound
+NOT_MENDED = ("novelty", "author", STOPPED)
 CURVE_POINTS = 6  # of a training that failed, the last ones
 
 

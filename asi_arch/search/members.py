@@ -1,6 +1,6 @@
 """From the archive to what a policy sees: members with the mean fitness of their runs and their behaviour."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from asi_arch.archive.base import Row
 from asi_arch.records import Cost, Experiment
@@ -19,34 +19,25 @@ class Members:
         self._stage = stage
         self._known: dict[tuple[int, int], tuple[int, Cell]] = {}
 
-    def of(
-        self,
-        rows: Sequence[Row],
-        experiments: Sequence[Experiment],
-        seed: int,
-        refreshed: Mapping[int, float] | None = None,
-    ) -> list[Member]:
+    def of(self, rows: Sequence[Row], experiments: Sequence[Experiment], seed: int) -> list[Member]:
         """Give the members of a study in the order of ids.
 
         Args:
             rows: of the archive, read before the experiments.
             experiments: of the archive.
             seed: id of the seed's experiment.
-            refreshed: fitness by id of what has runs that came after its end, such as replicates: the mean
-                over all of them, which takes the place of the recorded one.
         """
         by_id = {e.id: e for e in experiments}
         cost = next((run.cost for run in reversed(by_id[seed].evidence)), Cost())
-        renewed = refreshed or {}
-        return [self._member(row, by_id[row.id], cost, renewed.get(row.id, row.fitness)) for row in rows]
+        return [self._member(row, by_id[row.id], cost) for row in rows]
 
-    def _member(self, row: Row, experiment: Experiment, seed: Cost, fitness: float | None) -> Member:
+    def _member(self, row: Row, experiment: Experiment, seed: Cost) -> Member:
         runs, cell = self._runs_and_cell(experiment, seed) if row.status == "finished" else (0, ())
         return Member(
             id=row.id,
             kind=row.kind,
             status=row.status,
-            fitness=fitness if row.status == "finished" else None,
+            fitness=row.fitness if row.status == "finished" else None,
             runs=max(1, runs),
             parents=row.parents,
             result=row.result,

@@ -1,10 +1,9 @@
 """Stagnation: no new best for a while, noticed and answered."""
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from asi_arch.search.selection.base import Choice, Member, parents_of
+from asi_arch.search.selection.base import Choice, Member, draw_of, parents_of, value
 from asi_arch.settings import Settings
 
 ORTHOGONAL = 0.5  # share of the proposals of an episode that leave the trodden path; the others go on
@@ -39,7 +38,7 @@ def episode_of(members: Sequence[Member], settings: Settings) -> Episode | None:
     ended = max((m.result for m in members), default=0)
     leader: Member | None = None
     for member in sorted(parents_of(members), key=lambda m: (m.result, m.id)):
-        if leader is None or (member.fitness or 0.0) > (leader.fitness or 0.0):
+        if leader is None or value(member) > value(leader):
             leader = member
     if leader is None or ended - leader.result < settings.patience:
         return None
@@ -48,13 +47,12 @@ def episode_of(members: Sequence[Member], settings: Settings) -> Episode | None:
 
 def is_orthogonal(episode: Episode | None, settings: Settings, id: int) -> bool:
     """Tell whether a proposal of an episode leaves the trodden path: drawn by its id."""
-    draw = random.Random(f"{settings.seed}/{id}/orthogonal")
-    return episode is not None and draw.random() < ORTHOGONAL
+    return episode is not None and draw_of(settings, id, "orthogonal").random() < ORTHOGONAL
 
 
 def widened(choice: Choice, members: Sequence[Member], settings: Settings, id: int) -> Choice:
     """Give a choice with twice as many references, drawn evenly from all that finished, whatever its rank."""
     parent, _ = choice
     others = [m.id for m in parents_of(members) if m.id != parent]
-    draw = random.Random(f"{settings.seed}/{id}/wider")
+    draw = draw_of(settings, id, "wider")
     return parent, tuple(draw.sample(others, min(WIDER * settings.num_references, len(others))))

@@ -74,7 +74,8 @@ def too_good(scored: Scored, specs: Sequence[MetricSpec], reference: Mapping[str
     single = max(later_single, rows_single)
     faults = [f"tokens from {at} on move logits before them by {later:.1e}"] if not later <= LIMIT else []
     faults += [f"other rows move logits by {rows:.1e}"] if not rows <= LIMIT else []
-    faults += [f"in fp32 logits move by {single:.1e}"] if not single <= SINGLE_LIMIT else []
+    slight = f"in fp32 logits move by {single:.1e} (limit {SINGLE_LIMIT:.0e})"
+    faults += [slight] if not single <= SINGLE_LIMIT else []
     faults += worse
     faults += [] if scored.same_graph else ["what was trained is not the graph that was checked"]
     scores = ", ".join(f"{spec.name} {anew[spec.name].value:.4g}" for spec in specs)

@@ -1,9 +1,8 @@
 """The paper's policy: a pool of the best, parents from its first ranks, references from the next."""
 
-import heapq
 from collections.abc import Sequence
 
-from asi_arch.search.selection.base import Choice, Member, draw_of
+from asi_arch.search.selection.base import Choice, Member, draw_of, parents_of, ranked
 from asi_arch.settings import Settings
 
 
@@ -17,12 +16,10 @@ def candidate_pool(members: Sequence[Member], settings: Settings) -> tuple[Membe
     """
     ended = max((member.result for member in members), default=0)
     updated = ended - ended % settings.pool_batch
-    known = [member for member in members if member.status == "finished" and member.result <= updated]
-    candidates = [member for member in known if member.kind == "candidate"]
-    if len(candidates) < settings.cold_start:
-        candidates = []
-    best = [member for member in known if member.kind == "baseline"] + candidates
-    return tuple(heapq.nsmallest(settings.pool_size, best, key=lambda m: (-(m.fitness or 0.0), m.id)))
+    known = [member for member in parents_of(members) if member.result <= updated]
+    baselines = [member for member in known if member.kind == "baseline"]
+    is_cold = len(known) - len(baselines) < settings.cold_start
+    return tuple(ranked(baselines if is_cold else known)[: settings.pool_size])
 
 
 def choose(members: Sequence[Member], settings: Settings, seed: int, id: int) -> Choice:
