@@ -18,6 +18,7 @@ from asi_arch.spaces.linear_attention.model import (
     seed_total,
     solve_width,
 )
+from asi_arch.spaces.linear_attention.space import SPACE
 
 
 class Scaled(nn.Module):
@@ -35,6 +36,21 @@ class Scaled(nn.Module):
 
 def total(model):
     return sum(p.numel() for p in model.parameters())
+
+
+def test_what_authors_are_told_of_the_recipe_is_the_recipe():
+    assert SPACE.warm_up == RECIPE.warm_up == 0.1  # "a tenth of the steps"
+    told = " ".join(SPACE.recipe.split())
+    first, second = RECIPE.betas
+    assert f"betas {first} and {second}, weight decay {RECIPE.weight_decay} on matrices" in told
+    assert f"gradients clipped at {RECIPE.clip:g})" in told
+    assert (
+        f"learning rate up to {SPACE.stages['explore'].learning_rate} at explore in a tenth of the steps"
+        in told
+    )
+    assert f"D = {RECIPE.d_model}, H = {RECIPE.num_heads} " in told
+    assert f"{RECIPE.num_layers} layers, T = {RECIPE.length} tokens, {RECIPE.vocab} token values" in told
+    assert all(f"{share.rows} " in told for share in RECIPE.tasks)
 
 
 def test_the_seed_has_the_size_at_which_the_tasks_were_calibrated():

@@ -90,7 +90,7 @@ def train(
     """Train a model in place on the training split.
 
     model: tokens [B, T] int64 to logits [B, T, vocab]. report: called at most four times a second,
-    and at the end. stop: bars that the curve must pass, point by point; what misses one is trained no further.
+    and at the end. stop: bars for the curve, point by point; what misses one is trained no further.
 
     Raises:
         CandidateError: the loss or the gradient is not finite; the message names the step.
