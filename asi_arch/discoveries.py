@@ -15,7 +15,7 @@ class Comparison:
     gain: difference of the two means, in the measure's unit; positive is better than the baseline.
     low, high: interval of the gain at the claim's `level`.
     p: of no gain, twice the one-sided probability, so that it agrees with the interval; 1 at no gain.
-    freedom: degrees of freedom of the difference's noise.
+    freedom: degrees of freedom of the noise, on average over what is believed of it.
     standard_error: of the gain.
     seeds, baseline_seeds: runs on either side.
     cost: candidate's over baseline's by name (`parameters`, `flops_per_token`, `tokens_per_second`,

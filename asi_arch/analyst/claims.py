@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from asi_arch.analyst.fitness import score
-from asi_arch.analyst.noise import Noise, fit_noise, spread
-from asi_arch.analyst.power import FEWEST_SEEDS, MOST_SEEDS, difference_noise, seeds_needed
+from asi_arch.analyst.noise import Noise, difference, fit_noise
+from asi_arch.analyst.power import FEWEST_SEEDS, MOST_SEEDS, seeds_needed
 from asi_arch.analyst.statistics import mean, metric_value, runs_at
 from asi_arch.discoveries import Claim, Comparison
 from asi_arch.errors import SetupError
@@ -99,7 +99,7 @@ def judge_leads(
 
     The p value of a claim is the largest over baselines, which is right whatever the baselines'
     order, so the best one need not be known (R. L. Berger, Technometrics 24 (1982) 295). A
-    comparison is Welch's with variances drawn towards those of all groups (see `noise.spread`). Over
+    comparison is unpaired, with variances drawn towards those of all groups (`noise.difference`). Over
     all leads that can be tested, Benjamini and Hochberg's procedure keeps the rate of false
     discoveries; the interval of a discovery has coverage 1 - R alpha / m for R discoveries among m,
     so that it allows for its being selected (Y. Benjamini and D. Yekutieli, JASA 100 (2005) 71).
@@ -113,7 +113,7 @@ def judge_leads(
     """
     noise = noise or noise_at([*leads, *baselines], question)
     level = 1 - question.alpha
-    claims = [_compare(lead, baselines, question, noise, max(1, len(leads)), level) for lead in leads]
+    claims = [_compare(lead, baselines, question, noise, len(leads), level) for lead in leads]
     tested = [i for i, claim in enumerate(claims) if claim.comparisons]  # also those still open
     adjusted = benjamini_hochberg([claims[i].p for i in tested])
     for i, p in zip(tested, adjusted, strict=True):
@@ -121,7 +121,8 @@ def judge_leads(
     found = [i for i in tested if claims[i].adjusted_p <= question.alpha]
     strict = 1 - question.alpha * len(found) / len(tested) if found else level
     for i in found:
-        claims[i] = _at_level(claims[i], strict)
+        wider = _compare(leads[i], baselines, question, noise, len(leads), strict)
+        claims[i] = replace(wider, adjusted_p=claims[i].adjusted_p)
     return tuple(
         _concluded(claim, question, len(_failed_runs(lead, question)))
         for claim, lead in zip(claims, leads, strict=True)
@@ -142,43 +143,26 @@ def benjamini_hochberg(values: Sequence[float]) -> list[float]:
 
 
 def compare(own: Sequence[float], other: Sequence[float], noise: Noise, level: float) -> Comparison | None:
-    """Give the comparison of two sets of runs, higher being better; None when a side or all noise is missing.
+    """Give the comparison of two sets of runs, higher being better; None when a side has none.
 
     The names and the costs are the caller's to fill in.
     """
     if not own or not other:
         return None
-    a, b = spread(noise, own), spread(noise, other)
-    error, freedom = difference_noise(a, len(own), b, len(other), noise.freedom)
-    if freedom <= 0:
-        return None
-    bare = Comparison(
+    spread = difference(noise, own, other)
+    gain, margin = mean(own) - mean(other), spread.margin(level)
+    return Comparison(
         baseline=0,
         name="",
-        gain=mean(own) - mean(other),
-        low=0.0,
-        high=0.0,
-        p=1.0,
-        freedom=freedom,
-        standard_error=error,
+        gain=gain,
+        low=gain - margin,
+        high=gain + margin,
+        p=min(1.0, 2 * spread.beyond(gain)),
+        freedom=spread.freedom,
+        standard_error=spread.error,
         seeds=len(own),
         baseline_seeds=len(other),
     )
-    return _with_interval(bare, level)
-
-
-def _with_interval(bare: Comparison, level: float) -> Comparison:
-    from scipy.stats import t
-
-    gain, error, freedom = bare.gain, bare.standard_error, bare.freedom
-    margin = float(t.isf((1 - level) / 2, freedom)) * error
-    p = min(1.0, 2 * float(t.sf(gain / error, freedom))) if error > 0 else (0.0 if gain > 0 else 1.0)
-    return replace(bare, low=gain - margin, high=gain + margin, p=p)
-
-
-def _at_level(claim: Claim, level: float) -> Claim:
-    wider = tuple(_with_interval(c, level) for c in claim.comparisons)
-    return replace(claim, comparisons=wider, level=level)
 
 
 def _compare(

@@ -3,10 +3,21 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from asi_arch.analyst.statistics import deviation, mean
+from asi_arch.analyst.statistics import deviation
+
+if TYPE_CHECKING:
+    from numpy import float64
+    from numpy.typing import NDArray
+
+    Array = NDArray[float64]
 
 FLOOR = 1e-5  # of the median variance: a group whose runs agree by chance is not free of noise
+FREEDOMS = tuple(2.0 ** (i / 2) for i in range(-2, 17))  # of d0: 0.5 to 256, evenly in its logarithm
+SCALES = 33  # values of s0^2, evenly in its logarithm
+BEYOND = 3.0  # times e that s0^2 may lie outside the groups' own variances
+LEAST = 1e-4  # of the largest weight: smaller ones are left out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,111 +26,130 @@ class Noise:
 
     groups: those with two runs or more. freedom: their degrees of freedom together.
     pooled: standard deviation of a run, as if all groups shared one.
-    prior: standard deviation that a group without runs is expected to have.
-    prior_freedom: how many degrees of freedom that expectation is worth: 0 is nothing, infinity is
-        that all groups share one noise. Runs in the middle of a transition make it small.
+    weights, scales, freedoms: what is believed of the groups' variances, as weights of pairs s0^2, d0
+        that add up to 1. A small d0 says that noise differs from group to group, so that each stands
+        mostly for itself; a large one that they share one.
     """
 
     groups: int
     freedom: int
     pooled: float
-    prior: float
-    prior_freedom: float
+    weights: tuple[float, ...]
+    scales: tuple[float, ...]
+    freedoms: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
-    """The noise of one group's runs. deviation: of a run. freedom: degrees of freedom behind it."""
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How a difference of two means is spread about the truth: a mixture of Student's distributions.
 
-    deviation: float
-    freedom: float
+    weights: add up to 1. errors: standard error of each part. freedoms: degrees of freedom of each.
+    """
+
+    weights: "Array"
+    errors: "Array"
+    freedoms: "Array"
+
+    def beyond(self, value: float) -> float:
+        """Give the chance to lie above the truth by more than a value."""
+        from scipy.special import stdtr
+
+        return float(self.weights @ stdtr(self.freedoms, -value / self.errors))
+
+    def margin(self, level: float) -> float:
+        """Give the half width of the interval that holds the truth with a chance of `level`."""
+        wanted, high = (1 - level) / 2, float(self.errors.max())
+        while self.beyond(high) > wanted:
+            high *= 2
+        low = 0.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.beyond(middle) > wanted else (low, middle)
+        return high
+
+    @property
+    def error(self) -> float:
+        """Give one standard error for all parts."""
+        return math.sqrt(float(self.weights @ self.errors**2))
+
+    @property
+    def freedom(self) -> float:
+        """Give the parts' mean degrees of freedom."""
+        return float(self.weights @ self.freedoms)
 
 
 def fit_noise(groups: Iterable[Sequence[float]]) -> Noise:
     """Give what groups of runs, one for each source and stage, say of the noise of one.
 
-    Variances are modelled as d0 s0^2 / chi^2(d0); d0 and s0 come from mean and variance of the
-    logarithms of the groups' own variances. Noise that differs from group to group more than chance
-    explains gives a small d0, so that each group then stands mostly for itself.
-    Source: G. K. Smyth, Stat. Appl. Genet. Mol. Biol. 3 (2004) 3, section 6.2 (limma's fitFDist).
+    A group's true variance is modelled as s0^2 d0 / chi^2(d0), so that its measured variance s^2 of d
+    degrees of freedom is s0^2 times a draw of F(d, d0). Where Smyth takes the best s0 and d0, here they
+    keep their whole posterior, from a flat prior on their logarithms: with few groups the best d0 is
+    often infinite although their noise differs, and then intervals are too short.
+    Source: G. K. Smyth, Stat. Appl. Genet. Mol. Biol. 3 (2004) 3, section 3 (the model).
 
     Raises:
         ValueError: no group has two runs, or none that has them differ.
     """
+    import numpy as np
+    from scipy.special import gammaln
+
     kept = [group for group in groups if len(group) >= 2]
-    variances = [_square(deviation(group)) for group in kept]
-    free = [len(group) - 1 for group in kept]
-    positive = sorted(v for v in variances if v > 0)
+    measured = [_variance(group) for group in kept]
+    positive = sorted(v for v in measured if v > 0)
     if not positive:
         raise ValueError("no two runs of one source differ, so there is no noise to judge a gain by")
-    floor = FLOOR * positive[len(positive) // 2]
-    variances = [max(v, floor) for v in variances]
-    pooled = math.sqrt(math.fsum(v * d for v, d in zip(variances, free, strict=True)) / sum(free))
-    scale, freedom = _prior(variances, free)
-    prior = pooled if math.isinf(freedom) else math.sqrt(scale)
-    return Noise(groups=len(kept), freedom=sum(free), pooled=pooled, prior=prior, prior_freedom=freedom)
-
-
-def spread(noise: Noise, values: Sequence[float]) -> Spread:
-    """Give the noise of a group from its own runs and from what all groups show.
-
-    Its variance is (d0 s0^2 + d s^2) / (d0 + d), with d0 + d degrees of freedom, but never more than
-    all groups have together. Source: Smyth 2004, eq. 2 and section 3.
-    """
-    return planned_spread(noise, values, max(0, len(values) - 1))
-
-
-def planned_spread(noise: Noise, values: Sequence[float], freedom: int) -> Spread:
-    """Give the noise of a group as `spread` will, once it has so many degrees of freedom of its own."""
-    own = len(values) - 1
-    total = noise.prior_freedom + max(freedom, 0)
-    most = float(noise.freedom + max(0, freedom - max(own, 0)))
-    if own < 1:
-        return Spread(deviation=noise.prior, freedom=min(total, most))
-    if math.isinf(noise.prior_freedom):
-        return Spread(deviation=noise.prior, freedom=most)
-    square = (noise.prior_freedom * noise.prior**2 + own * _square(deviation(values))) / (
-        noise.prior_freedom + own
+    s = np.maximum(np.array(measured), FLOOR * positive[len(positive) // 2])
+    d = np.array([len(group) - 1.0 for group in kept])
+    span = np.linspace(np.log(s.min()) - BEYOND, np.log(s.max()) + BEYOND, SCALES)
+    scale, freedom = (grid[..., None] for grid in np.meshgrid(np.exp(span), np.array(FREEDOMS)))
+    f = s / scale
+    density = (
+        gammaln((d + freedom) / 2)
+        - gammaln(d / 2)
+        - gammaln(freedom / 2)
+        + d / 2 * np.log(d * f / (d * f + freedom))
+        + freedom / 2 * np.log(freedom / (d * f + freedom))
+    )  # of log s^2, up to a constant
+    log_weight = density.sum(-1)
+    weight = np.exp(log_weight - log_weight.max())
+    held = weight > LEAST
+    return Noise(
+        groups=len(kept),
+        freedom=int(d.sum()),
+        pooled=math.sqrt(float((s * d).sum() / d.sum())),
+        weights=tuple((weight[held] / weight[held].sum()).tolist()),
+        scales=tuple(scale[..., 0][held].tolist()),
+        freedoms=tuple(freedom[..., 0][held].tolist()),
     )
-    return Spread(deviation=math.sqrt(square), freedom=min(total, most))
 
 
-def _square(value: float | None) -> float:
-    assert value is not None
-    return value * value
+def difference(noise: Noise, own: Sequence[float], other: Sequence[float], seeds: int = 0) -> Difference:
+    """Give how the difference of two means of runs is spread, unpaired and with unequal noise.
+
+    For each s0^2 and d0, a side's variance is (d0 s0^2 + d s^2) / (d0 + d) with d0 + d degrees of freedom.
+    The difference has those of the side with fewer: close to Behrens's and Fisher's distribution, which
+    is what follows for two unknown variances, where Welch's freedom gave intervals that were too short.
+    Source: Smyth 2004, section 3; P. L. Hsu, Statistical Research Memoirs 2 (1938) 1.
+
+    Args:
+        noise: of all groups, these two included.
+        own: values of one side.
+        other: of the other side.
+        seeds: 0, or how many runs each side is going to have, with the variances as known now.
+    """
+    import numpy as np
+
+    scale, freedom = np.array(noise.scales), np.array(noise.freedoms)
+    squares, free = [], []
+    for values in (own, other):
+        known, runs = max(0, len(values) - 1), max(seeds or len(values), 1)
+        measured = _variance(values) if known else 0.0
+        squares.append((freedom * scale + known * measured) / (freedom + known) / runs)
+        free.append(freedom + max(runs - 1, known))
+    return Difference(np.array(noise.weights), np.sqrt(squares[0] + squares[1]), np.minimum(*free))
 
 
-def _prior(variances: Sequence[float], free: Sequence[int]) -> tuple[float, float]:
-    """Give s0^2 and d0 of the groups' variances and their degrees of freedom."""
-    from scipy.special import digamma, polygamma
-
-    if len(variances) == 1:
-        return variances[0], 0.0
-    logs = [
-        math.log(v) - float(digamma(d / 2)) + math.log(d / 2) for v, d in zip(variances, free, strict=True)
-    ]
-    centre = mean(logs)
-    beyond = math.fsum((x - centre) ** 2 for x in logs) / (len(logs) - 1)
-    beyond -= mean(float(polygamma(1, d / 2)) for d in free)
-    if beyond <= 0:
-        return math.exp(centre), math.inf
-    half = _inverse_trigamma(beyond)
-    return math.exp(centre + float(digamma(half)) - math.log(half)), 2 * half
-
-
-def _inverse_trigamma(value: float) -> float:
-    """Give x > 0 with trigamma(x) = value > 0. Source: Smyth 2004, appendix (Newton on 1 / trigamma)."""
-    from scipy.special import polygamma
-
-    if value > 1e7:
-        return 1 / math.sqrt(value)
-    if value < 1e-6:
-        return 1 / value
-    x = 0.5 + 1 / value
-    for _ in range(50):
-        trigamma = float(polygamma(1, x))
-        step = trigamma * (1 - trigamma / value) / float(polygamma(2, x))
-        x += step
-        if -step / x < 1e-8:
-            break
-    return x
+def _variance(values: Sequence[float]) -> float:
+    found = deviation(values)
+    assert found is not None
+    return found * found
