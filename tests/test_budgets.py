@@ -94,7 +94,7 @@ def test_halving_counts_stopped_runs_on_the_rungs_that_they_reached():
 
 
 def test_a_bar_is_a_loss_of_the_seeds_own_run():
-    """Runs are compared by their difference to the seed at equal steps, so a harder order of data moves both."""
+    """Runs are compared by their difference to the seed, so a harder order of data moves all alike."""
     known = facts(many(20))
     harder = replace(
         known,

@@ -1,3 +1,4 @@
+import math
 import random
 
 import pytest
@@ -7,7 +8,7 @@ from asi_arch.analyst.discovery_curve import Curve, binned, curve_of, find_law, 
 from asi_arch.records import Cost, Evidence, Experiment, Failure, Proposal
 
 # New discoveries per 100 indices of the published ASI-Arch search (arXiv:2507.18074): how many of the 106
-# gallery designs have an index in 1-100, 101-200, ..., 1701-1800. Derived from the released gallery's indices.
+# gallery designs have an index in 1-100, 101-200, ..., 1701-1800, counted from the released gallery.
 PUBLISHED = (0, 1, 2, 3, 5, 9, 8, 7, 10, 13, 6, 5, 5, 9, 8, 6, 2, 7)
 
 
@@ -55,9 +56,10 @@ def test_the_same_counts_without_the_cold_start_show_no_growth_of_the_rate():
 
 
 def test_each_form_is_recovered_from_counts_that_follow_it():
-    linear = find_law(drawn("linear", 200, 0))
-    assert linear.forms[0].form == "linear"
-    assert linear.forms[0].parameters["a"] == pytest.approx(0.2, rel=0.2)
+    linear = [find_law(drawn("linear", 200, 0, seed=seed), resamples=10) for seed in range(20)]
+    assert sum(law.forms[0].form == "linear" for law in linear) >= 12  # the others win by chance: one in six
+    rates = [next(f for f in law.forms if f.form == "linear").parameters["a"] for law in linear]
+    assert sum(rates) / 20 == pytest.approx(0.2, rel=0.05)
     power = find_law(drawn("power", 300, 0.5))
     assert power.forms[0].form == "power"
     assert power.forms[0].parameters["b"] == pytest.approx(0.5, abs=0.1)
@@ -70,27 +72,22 @@ def test_each_form_is_recovered_from_counts_that_follow_it():
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
     held = 0
-    for seed in range(40):
-        law = find_law(drawn("power", 80, 0.7, seed=seed), resamples=80)
+    for seed in range(24):
+        law = find_law(drawn("power", 80, 0.7, seed=seed), resamples=60)
         low, high = next(f for f in law.forms if f.form == "power").intervals["b"]
         held += low <= 0.7 <= high
-    assert held >= 33  # 38 expected; fewer than 33 has a chance below 1 %
+    assert held >= 19  # 23 expected; fewer than 19 has a chance below 1 %
 
 
 def test_the_scale_is_the_total_and_the_exponent_is_the_likelihoods_best():
     found = fit(FORMS["power"], [i / 10 for i in range(11)], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
     assert found.scale == 55
-    near = [
-        sum(
-            n * __import__("math").log(m)
-            for n, m in zip(
-                range(1, 11), expected(FORMS["power"], 55, b, [i / 10 for i in range(11)]), strict=True
-            )
-        )
-        for b in (found.theta - 0.01, found.theta, found.theta + 0.01)
-    ]
-    assert near[1] > near[0]
-    assert near[1] > near[2]
+
+    def likelihood(exponent):
+        means = expected(FORMS["power"], 55, exponent, [i / 10 for i in range(11)])
+        return sum(n * math.log(mean) for n, mean in zip(range(1, 11), means, strict=True))
+
+    assert likelihood(found.theta) > max(likelihood(found.theta - 0.01), likelihood(found.theta + 0.01))
 
 
 def test_a_count_that_no_form_describes_is_said_to_follow_none():
