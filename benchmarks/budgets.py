@@ -1,11 +1,12 @@
 """Budgets replayed on finished learning curves: compute saved, good runs lost, beside Optuna's pruners.
 
-    python benchmarks/budgets.py CURVES.csv [--orders 500] [--json]
+    python benchmarks/budgets.py CURVES [CURVES...] [--orders 500] [--json]
 
-CURVES.csv has a line a run: `index,name,parameters,step_1,step_100,...`, losses at equal steps to the end;
-runs with a loss that is no number are left out, and so is the first step. Runs arrive in random orders; each
-is cut where a policy stops it, and policies see of it only what came before. The published runs have no
-curve of their seed, so differences to it are differences to 0, which changes no ranking.
+CURVES is the folder of a study, or a CSV with a line a run: `index,name,parameters,step_1,step_100,...`,
+losses at equal steps to the end; of that, runs with a loss that is no number are left out, and so is the
+first step. Several studies of one space, stage and seed are taken together. Runs arrive in random orders;
+each is cut where a policy stops it, and policies see of it only what came before. A CSV has no curve of its
+seed, so differences to it are differences to 0, which changes no ranking.
 
 The constants of our budgets are chosen on a random half of the curves: of a small grid, what saves most
 while at most 5 % of the orders lose any of the five best; and, less strictly, while at most 5 % of the
@@ -19,23 +20,23 @@ import itertools
 import json
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 
 from rich.console import Console
 from rich.table import Table
 
+from asi_arch.analyst.statistics import runs_at
 from asi_arch.records import Bar, StopRule
 from asi_arch.search.budgets.base import Budget, Facts, averaged, judge
 from asi_arch.search.budgets.full import Full
 from asi_arch.search.budgets.halving import Halving
 from asi_arch.search.budgets.racing import Racing
+from asi_arch.study import Study
 
 Curve = tuple[tuple[int, float], ...]
-Stopper = Callable[[Sequence[Curve]], Iterator[int]]
-"""Takes curves in the order of arrival; yields for each the number of points that it got."""
 
 BEST = 5
 WARM_UP = 0.5  # of the steps, in the published runs
@@ -43,22 +44,41 @@ CHANCE = 0.05  # of losing a good run that is accepted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
-    """What a policy did, as shares: `lost` of single good runs, `any_lost` of orders that lost one or more.
+class Sample:
+    """Finished runs. goodness: by what makes a run good, each run's value, lower is better."""
 
-    by_last: good runs are those of lowest loss at the last step. by_mean: of lowest mean over the
-    last five points, which is less a matter of luck.
+    curves: Sequence[Curve]
+    seed: Curve
+    warm_up: int
+    goodness: Mapping[str, Sequence[float]]
+
+    def part(self, places: Sequence[int]) -> "Sample":
+        """Give the runs at some places."""
+        goodness = {name: [values[i] for i in places] for name, values in self.goodness.items()}
+        return replace(self, curves=[self.curves[i] for i in places], goodness=goodness)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What a policy did, as shares, by what makes a run good.
+
+    lost: of the best runs. any_lost: of the orders that lost one or more.
     """
 
     saved: float
-    lost_by_last: float
-    any_lost_by_last: float
-    lost_by_mean: float
-    any_lost_by_mean: float
+    lost: Mapping[str, float]
+    any_lost: Mapping[str, float]
 
 
-def read_curves(path: Path) -> list[Curve]:
-    """Give the complete curves of a file, without their first point."""
+Stopper = Callable[[Sample], Iterator[int]]
+"""Takes runs in the order of arrival; yields for each the number of points that it got."""
+
+
+def read_csv(path: Path) -> Sample:
+    """Give the complete runs of a file, without their first point.
+
+    Good is a low loss at the last step; or over the last five points, which is less a matter of luck.
+    """
     with path.open(newline="") as file:
         header, *rows = csv.reader(file)
     steps = [int(name.removeprefix("step_")) for name in header[4:]]
@@ -68,23 +88,46 @@ def read_curves(path: Path) -> list[Curve]:
             losses = [float(cell) for cell in row[4:]]
             if all(map(math.isfinite, losses)):
                 curves.append(tuple(zip(steps, losses, strict=True)))
-    return curves
+    return Sample(
+        curves=curves,
+        seed=tuple((step, 0.0) for step in steps),
+        warm_up=round(WARM_UP * steps[-1]),
+        goodness={
+            "last loss": [curve[-1][1] for curve in curves],
+            "mean of 5": [averaged(curve, 5) for curve in curves],
+        },
+    )
+
+
+def read_studies(folders: Sequence[Path]) -> Sample:
+    """Give the candidates of studies that were trained to the end; good is a high fitness, or a low loss."""
+    curves, fitness, seed, warm_up = [], [], (), 0
+    for folder in folders:
+        study = Study.open(folder)
+        facts = study.bench.facts(study.settings.seed)
+        seed, warm_up = tuple(facts.seed), facts.warm_up
+        for e in study.archive.experiments("candidate", "finished"):
+            runs = runs_at(e, study.settings.stage)
+            if e.fitness is not None and runs and runs[0].curve[-1][0] == facts.steps:
+                curves.append(runs[0].curve)
+                fitness.append(-e.fitness.value)
+        study.close()
+    goodness = {"fitness": fitness, "mean of 5": [averaged(curve, 5) for curve in curves]}
+    return Sample(curves=curves, seed=seed, warm_up=warm_up, goodness=goodness)
 
 
 def ours(budget: Budget) -> Stopper:
     """Give a budget as a stopper, asked anew before each run, as a study asks it."""
 
-    def stop(arriving: Sequence[Curve]) -> Iterator[int]:
-        steps = arriving[0][-1][0]
-        seed = tuple((step, 0.0) for step, _ in arriving[0])
+    def stop(arriving: Sample) -> Iterator[int]:
         seen: list[Curve] = []
-        for curve in arriving:
+        for curve in arriving.curves:
             facts = Facts(
-                steps=steps,
-                warm_up=round(WARM_UP * steps),
-                seed=seed,
+                steps=curve[-1][0],
+                warm_up=arriving.warm_up,
+                seed=arriving.seed,
                 curves=seen,
-                planned=len(arriving),
+                planned=len(arriving.curves),
             )
             points = stopped_at(curve, budget.rule(facts))
             seen.append(curve[:points])
@@ -114,14 +157,14 @@ class MedianStopping:
         return StopRule(budget="median", window=1, bars=tuple(bars), reason="above the median")
 
 
-def peer(make: Callable[[], object]) -> Stopper:
+def peer(make: Callable[[int], object]) -> Stopper:
     """Give a pruner of Optuna's as a stopper, in a study of its own, in memory."""
 
-    def stop(arriving: Sequence[Curve]) -> Iterator[int]:
+    def stop(arriving: Sample) -> Iterator[int]:
         import optuna
 
-        study = optuna.create_study(direction="minimize", pruner=make())
-        for curve in arriving:
+        study = optuna.create_study(direction="minimize", pruner=make(arriving.warm_up))
+        for curve in arriving.curves:
             trial, points = study.ask(), len(curve)
             for end, (step, loss) in enumerate(curve, 1):
                 trial.report(loss, step)
@@ -145,45 +188,37 @@ def peers() -> dict[str, Stopper]:
     except ModuleNotFoundError:
         return {}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    pruners = optuna.pruners
+    median, halving = optuna.pruners.MedianPruner, optuna.pruners.SuccessiveHalvingPruner
     return {
-        "Optuna MedianPruner, as it comes": peer(lambda: pruners.MedianPruner()),
-        "Optuna MedianPruner, after warm-up": peer(lambda: pruners.MedianPruner(n_warmup_steps=1000)),
-        "Optuna SuccessiveHalvingPruner, as it comes": peer(lambda: pruners.SuccessiveHalvingPruner()),
-        "Optuna SuccessiveHalvingPruner, from warm-up on, factor 2": peer(
-            lambda: pruners.SuccessiveHalvingPruner(min_resource=1000, reduction_factor=2)
+        "Optuna MedianPruner, as it comes": peer(lambda _: median()),
+        "Optuna MedianPruner, after warm-up": peer(lambda steps: median(n_warmup_steps=steps)),
+        "Optuna SuccessiveHalvingPruner, as it comes": peer(lambda _: halving()),
+        "Optuna SuccessiveHalvingPruner,\nfrom warm-up on, factor 2": peer(
+            lambda steps: halving(min_resource=steps, reduction_factor=2)
         ),
     }
 
 
-def replay(stopper: Stopper, curves: Sequence[Curve], orders: int, seed: int) -> Score:
-    """Give what a stopper does to curves over random orders of arrival."""
-    dice = random.Random(f"orders/{seed}")
-    last = set(best(curves, lambda curve: curve[-1][1]))
-    smooth = set(best(curves, lambda curve: averaged(curve, 5)))
-    totals = [0.0] * 5
+def replay(stopper: Stopper, sample: Sample, orders: int, seed: int) -> Score:
+    """Give what a stopper does to runs over random orders of arrival."""
+    dice, curves = random.Random(f"orders/{seed}"), sample.curves
+    best = {name: set(smallest(values)) for name, values in sample.goodness.items()}
+    saved, lost, any_lost = 0.0, dict.fromkeys(best, 0.0), dict.fromkeys(best, 0.0)
     for _ in range(orders):
         order = dice.sample(range(len(curves)), len(curves))
-        points = dict(zip(order, stopper([curves[i] for i in order]), strict=True))
+        points = dict(zip(order, stopper(sample.part(order)), strict=True))
         spent = sum(curves[i][n - 1][0] for i, n in points.items())
         kept = {i for i, n in points.items() if n == len(curves[i])}
-        losses = (len(last - kept), len(smooth - kept))
-        found = [1 - spent / (len(curves) * curves[0][-1][0])]
-        found += [value for loss in losses for value in (loss / BEST, float(loss > 0))]
-        totals = [a + b for a, b in zip(totals, found, strict=True)]
-    saved, lost, any_lost, lost_mean, any_mean = (total / orders for total in totals)
-    return Score(
-        saved=saved,
-        lost_by_last=lost,
-        any_lost_by_last=any_lost,
-        lost_by_mean=lost_mean,
-        any_lost_by_mean=any_mean,
-    )
+        saved += (1 - spent / sum(curve[-1][0] for curve in curves)) / orders
+        for name, good in best.items():
+            lost[name] += len(good - kept) / BEST / orders
+            any_lost[name] += bool(good - kept) / orders
+    return Score(saved=saved, lost=lost, any_lost=any_lost)
 
 
-def best(curves: Sequence[Curve], end: Callable[[Curve], float]) -> list[int]:
-    """Give the places of the best runs."""
-    return sorted(range(len(curves)), key=lambda i: end(curves[i]))[:BEST]
+def smallest(values: Sequence[float]) -> list[int]:
+    """Give the places of the smallest values, those of the best runs."""
+    return sorted(range(len(values)), key=lambda i: values[i])[:BEST]
 
 
 def grid() -> dict[str, list[Budget]]:
@@ -206,51 +241,58 @@ def choose(scored: Sequence[tuple[Score, Budget]], loss: Callable[[Score], float
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compute saved by stopping early, and good runs lost.")
-    parser.add_argument("curves", type=Path, help="CSV of learning curves")
+    parser.add_argument(
+        "curves", type=Path, nargs="+", help="folders of studies, or a CSV of learning curves"
+    )
     parser.add_argument("--orders", type=int, default=500, help="random orders of arrival")
     parser.add_argument("--choices", type=int, default=100, help="orders on which constants are chosen")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
-    curves = read_curves(options.curves)
-    shuffled = random.Random("halves").sample(curves, len(curves))
-    first, second = shuffled[: len(curves) // 2], shuffled[len(curves) // 2 :]
+    is_csv = options.curves[0].is_file()
+    sample = read_csv(options.curves[0]) if is_csv else read_studies(options.curves)
+    count = len(sample.curves)
+    shuffled = random.Random("halves").sample(range(count), count)
+    first, second = sample.part(shuffled[: count // 2]), sample.part(shuffled[count // 2 :])
     stoppers: dict[str, Stopper] = {"full": ours(Full()), "median stopping": ours(MedianStopping())}
-    stoppers |= {f"{name} (default)": ours(b) for name, b in (("halving", Halving()), ("racing", Racing()))}
-    for name, budgets in grid().items():
-        scored = [(replay(ours(b), first, options.choices, 1), b) for b in budgets]
-        for title, loss in (
-            ("few orders lose one", lambda s: s.any_lost_by_last),
-            ("few runs lost", lambda s: s.lost_by_last),
-        ):
-            chosen = choose(scored, loss)
-            stoppers[f"{name}, chosen on half: {title}\n{_constants(chosen)}"] = ours(chosen)
-    stoppers |= peers()
+    stoppers |= {f"{name}, default": ours(b) for name, b in (("halving", Halving()), ("racing", Racing()))}
+    stoppers |= chosen(first, options.choices) | peers()
     rows = []
     for title, stopper in stoppers.items():
-        for sample, runs in (("half it was chosen on", first), ("other half", second), ("all", curves)):
-            rows.append((title, sample, replay(stopper, runs, options.orders, 2)))
+        for name, runs in (("chosen on", first), ("other half", second), ("all", sample)):
+            rows.append((title, name, replay(stopper, runs, options.orders, 2)))
     if options.json:
-        print(json.dumps([{"budget": t, "curves": s, **asdict(score)} for t, s, score in rows]))
+        print(json.dumps([{"budget": t, "curves": n, **asdict(score)} for t, n, score in rows]))
         return
-    _print(rows, len(curves), options.orders)
+    _print(rows, count, options.orders)
 
 
-def _constants(budget: Budget) -> str:
-    return repr(budget).partition("(")[2].rstrip(")")
+def chosen(sample: Sample, orders: int) -> dict[str, Stopper]:
+    """Give our budgets with constants that are chosen on runs, by title."""
+    goodness, found = next(iter(sample.goodness)), {}
+    for name, budgets in grid().items():
+        scored = [(replay(ours(b), sample, orders, 1), b) for b in budgets]
+        for title in ("any_lost", "lost"):
+            budget = choose(scored, lambda score, title=title: getattr(score, title)[goodness])
+            constants = repr(budget).partition("(")[2].rstrip(")")
+            words = "5 % of orders" if title == "any_lost" else "5 % of runs"
+            found[f"{name}, at most {words}:\n{constants}"] = ours(budget)
+    return found
 
 
 def _print(rows: Sequence[tuple[str, str, Score]], runs: int, orders: int) -> None:
-    table = Table(
-        title=f"{runs} curves, {orders} orders; good: the best {BEST}; lost: stopped before the end"
-    )
-    for column in ("budget", "curves", "saved", "lost, last", "orders, last", "lost, mean", "orders, mean"):
-        table.add_column(column, justify="left" if column in ("budget", "curves") else "right")
+    table = Table(title=f"{runs} runs, {orders} orders; lost: of the best {BEST}, stopped before their end")
+    names = list(rows[0][2].lost)
+    table.add_column("budget")
+    table.add_column("curves")
+    for column in ("saved", *(f"{what}, {n}" for n in names for what in ("lost", "orders"))):
+        table.add_column(column, justify="right")
     before = ""
     for title, sample, score in rows:
-        figures = (f"{value:.1%}" for value in asdict(score).values())
-        table.add_row("" if title == before else title, sample, *figures, end_section=sample == "all")
+        figures = [score.saved, *(v[n] for n in names for v in (score.lost, score.any_lost))]
+        cells = ("" if title == before else title, sample, *(f"{value:.1%}" for value in figures))
+        table.add_row(*cells, end_section=sample == "all")
         before = title
-    Console(width=140).print(table)
+    Console(width=150).print(table)
     if not any(title.startswith("Optuna") for title, _, _ in rows):
         print("Optuna is not installed here, so its pruners are missing: pip install optuna")
 

@@ -58,14 +58,12 @@ class Difference:
 
     def margin(self, level: float) -> float:
         """Give the half width of the interval that holds the truth with a chance of `level`."""
+        from scipy.optimize import brentq
+
         wanted, high = (1 - level) / 2, float(self.errors.max())
         while self.beyond(high) > wanted:
             high *= 2
-        low = 0.0
-        for _ in range(60):
-            middle = (low + high) / 2
-            low, high = (middle, high) if self.beyond(middle) > wanted else (low, middle)
-        return high
+        return float(brentq(lambda value: self.beyond(value) - wanted, 0.0, high, xtol=1e-9 * high))
 
     @property
     def error(self) -> float:
