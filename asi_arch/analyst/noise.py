@@ -3,16 +3,11 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from asi_arch.analyst.statistics import deviation
 
-if TYPE_CHECKING:
-    from numpy import float64
-    from numpy.typing import NDArray
-
-    Array = NDArray[float64]
-
+Array = Any  # numpy's [N], float64; numpy is imported where it is used
 FLOOR = 1e-5  # of the median variance: a group whose runs agree by chance is not free of noise
 FREEDOMS = tuple(2.0 ** (i / 2) for i in range(-2, 17))  # of d0: 0.5 to 256, evenly in its logarithm
 SCALES = 33  # values of s0^2, evenly in its logarithm
@@ -46,9 +41,9 @@ class Difference:
     weights: add up to 1. errors: standard error of each part. freedoms: degrees of freedom of each.
     """
 
-    weights: "Array"
-    errors: "Array"
-    freedoms: "Array"
+    weights: Array
+    errors: Array
+    freedoms: Array
 
     def beyond(self, value: float) -> float:
         """Give the chance to lie above the truth by more than a value."""
