@@ -5,6 +5,7 @@ graph alone (no rules, no containment; not for files that would harm this machin
 alone (no rules, no graph: the file is simply run inside).
 """
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from asi_arch.engineer.source import check_source  # noqa: E402
 
 FOLDER = ROOT / "tests" / "hostile"
 TABLE = ROOT / "docs" / "hostile.md"
+PLACE = re.compile(r" \(?/\w\S+")  # paths of this machine, which differ elsewhere
 PROBED = (
     "refused: causality"  # by the arena's own probe, which stands for the gates where an answer is forged
 )
@@ -83,7 +85,7 @@ def measure(entry: Entry, walls: Sequence[Wall], gates: Gates, honest: Outcome) 
 
 
 def _short(text: str) -> str:
-    text = text.split(";")[0].replace("refused: ", "").replace("|", "/").replace("\n", " ")
+    text = PLACE.sub("", text).split(";")[0].replace("refused: ", "").replace("|", "/").replace("\n", " ")
     return text if len(text) <= 90 else text[:87] + "..."
 
 
