@@ -41,11 +41,15 @@ class Settings:
     patience: int = _setting(
         50, "experiments without a gain before references widen and briefs turn orthogonal; 0: never"
     )
-    pool_size: int = _setting(50, "candidate pool: this many of the best (the paper's 50)")
-    parent_ranks: int = _setting(10, "parents come from ranks 1 to this (the paper's 10)")
+    pool_size: int = _setting(
+        50, "candidate pool, from which references come: this many of the best (the paper's 50)"
+    )
+    parent_ranks: int = _setting(10, "selection paper: parents come from ranks 1 to this (the paper's 10)")
     num_references: int = _setting(4, "references in a brief, from the next ranks (the paper's 4)")
-    cold_start: int = _setting(4, "candidates from the seed before the pool opens (the paper's 200)")
-    pool_batch: int = _setting(4, "new results between two updates of the pool (the paper's 50)")
+    cold_start: int = _setting(
+        4, "selection paper: candidates from the seed before the pool opens (the paper's 200)"
+    )
+    pool_batch: int = _setting(4, "selection paper: results between two updates of the pool (the paper's 50)")
     num_cognitions: int = _setting(4, "cognitions in a brief")
     num_findings: int = _setting(8, "findings in a brief")
     novelty_attempts: int = _setting(10, "proposals that repeat something known before an id is given up")

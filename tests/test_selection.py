@@ -337,3 +337,16 @@ def test_a_study_tells_of_stagnation_once_an_episode_and_its_briefs_feel_it(tmp_
     assert any(marked) == (episode is not None)
     assert all(len(brief.references) == (8 if brief.orthogonal else 4) for brief in briefs)
     study.close()
+
+
+def test_members_are_what_the_archive_knows(tmp_path: Path) -> None:
+    study = toy_study(tmp_path, experiments=6)
+    study.run()
+    rows, known = study.archive.rows(), study.members()
+    assert [(m.id, m.kind, m.status, m.fitness, m.parents, m.result) for m in known] == [
+        (r.id, r.kind, r.status, r.fitness, r.parents, r.result) for r in rows
+    ]
+    seed = next(m for m in known if m.id == study.bench.seed_id)
+    assert seed.runs == study.settings.seed_runs
+    assert any(m.cell for m in known if m.kind == "candidate")
+    study.close()

@@ -1,13 +1,15 @@
 """What a policy of selection sees of a study, and what it answers."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import wraps
+from typing import Protocol, TypeVar
 
 from asi_arch.records import Kind, Status
 from asi_arch.settings import Settings
 
+Result = TypeVar("Result")
 Choice = tuple[int, tuple[int, ...]]
 """The id of the parent, and the ids of the references."""
 
@@ -51,14 +53,38 @@ class Policy(Protocol):
         ...
 
 
-def parents_of(members: Sequence[Member]) -> list[Member]:
+def remembered(function: Callable[[Sequence[Member]], Result]) -> Callable[[Sequence[Member]], Result]:
+    """Remember the last result of a function of members, for callers that ask for many ids of one tuple.
+
+    Only a tuple is remembered, by identity, since nothing can change it. Safe to call from any thread.
+    """
+    last: tuple[Sequence[Member], Result] | None = None
+
+    @wraps(function)
+    def ask(members: Sequence[Member]) -> Result:
+        nonlocal last
+        held = last
+        if held is None or held[0] is not members:
+            held = (members, function(members))
+            if isinstance(members, tuple):
+                last = held
+        return held[1]
+
+    return ask
+
+
+@remembered
+def parents_of(members: Sequence[Member]) -> tuple[Member, ...]:
     """Give the members that may be parents: finished ones, candidates and baselines."""
-    return [m for m in members if m.status == "finished" and m.kind != "reference" and m.fitness is not None]
+    return tuple(
+        m for m in members if m.status == "finished" and m.kind != "reference" and m.fitness is not None
+    )
 
 
+@remembered
 def ranked(members: Sequence[Member]) -> list[Member]:
-    """Give members with a fitness, the best first, equal ones by id."""
-    return sorted(members, key=lambda m: (-value(m), m.id))
+    """Give the members that may be parents, the best first, equal ones by id."""
+    return sorted(parents_of(members), key=lambda m: (-value(m), m.id))
 
 
 def value(member: Member) -> float:
@@ -92,5 +118,5 @@ def draw_references(
     members: Sequence[Member], parent: int, settings: Settings, draw: random.Random
 ) -> tuple[int, ...]:
     """Draw references evenly from the best `pool_size` that are not the parent."""
-    pool = [m.id for m in ranked(parents_of(members))[: settings.pool_size] if m.id != parent]
+    pool = [m.id for m in ranked(members)[: settings.pool_size] if m.id != parent]
     return tuple(draw.sample(pool, min(settings.num_references, len(pool))))

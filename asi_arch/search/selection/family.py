@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-from asi_arch.search.selection.base import Member, value
+from asi_arch.search.selection.base import Member, remembered, value
 
 if TYPE_CHECKING:
     from numpy import float64, intp
@@ -41,6 +41,7 @@ class Model:
     noise: float = PRIOR
 
 
+@remembered
 def family(members: Sequence[Member]) -> Family:
     """Give what the tree says of members that have finished, in their order; parents come before children.
 

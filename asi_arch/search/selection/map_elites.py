@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from asi_arch.search.selection.base import Choice, Member, draw_of, draw_references, parents_of, ranked
+from asi_arch.search.selection.base import Choice, Member, draw_of, draw_references, ranked, remembered
 from asi_arch.settings import Settings
 
 ELITES = 3  # kept in a cell: the single best of noisy runs is often the luckiest
@@ -18,13 +18,19 @@ def choose(members: Sequence[Member], settings: Settings, seed: int, id: int) ->
     Source: arXiv:1504.04909, fig. 1 (a cell drawn evenly); there a cell keeps one elite.
     """
     draw = draw_of(settings, id, "map_elites")
-    cells = defaultdict(list)
-    founders = _founders(members)
-    for member in ranked(parents_of(members)):
-        cell = member.cell or (f"island {founders[member.id] % ISLANDS}",)
-        cells[cell].append(member.id)
+    cells = _cells(members)
     parent = draw.choice(cells[draw.choice(sorted(cells))][:ELITES])
     return parent, draw_references(members, parent, settings, draw)
+
+
+@remembered
+def _cells(members: Sequence[Member]) -> Mapping[tuple[str, ...], list[int]]:
+    """Give the ids in each cell, the best first."""
+    cells = defaultdict(list)
+    founders = _founders(members)
+    for member in ranked(members):
+        cells[member.cell or (f"island {founders[member.id] % ISLANDS}",)].append(member.id)
+    return cells
 
 
 def _founders(members: Sequence[Member]) -> Mapping[int, int]:

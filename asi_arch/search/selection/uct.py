@@ -12,6 +12,7 @@ from asi_arch.search.selection.base import (
     draw_references,
     parents_of,
     percentiles,
+    remembered,
 )
 from asi_arch.settings import Settings
 
@@ -49,9 +50,9 @@ def choose(members: Sequence[Member], settings: Settings, seed: int, id: int) ->
     draw = draw_of(settings, id, "uct")
     node = _tree(members)
     while node.children and (node.member is None or _is_full(node)):
-        draw.shuffle(node.children)  # so that equal ones are not always the first
         bounds = [_bound(child, node) for child in node.children]
-        node = node.children[bounds.index(max(bounds))]
+        highest = max(bounds)
+        node = draw.choice([c for c, bound in zip(node.children, bounds, strict=True) if bound == highest])
     parent = node.member.id if node.member else seed
     return parent, draw_references(members, parent, settings, draw)
 
@@ -65,6 +66,7 @@ def _bound(child: Node, parent: Node) -> float:
     return mean + EXPLORE * math.sqrt(math.log(parent.visits) / child.visits)
 
 
+@remembered
 def _tree(members: Sequence[Member]) -> Node:
     """Give the root: its children are the experiments without a parent that can have children."""
     values = percentiles(parents_of(members))

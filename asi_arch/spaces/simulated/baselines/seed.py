@@ -1,0 +1,3 @@
+"""The seed: nothing was changed yet."""
+
+STEPS = ["seed"]

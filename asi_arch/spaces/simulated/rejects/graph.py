@@ -1,0 +1,3 @@
+"""There is no such change."""
+
+STEPS = ["seed", "add_luck"]

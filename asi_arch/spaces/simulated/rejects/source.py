@@ -1,0 +1,3 @@
+"""Not a literal: it would have to be run."""
+
+STEPS = sorted({"seed"})
