@@ -1,7 +1,6 @@
 """The command line: parses, calls, prints. Every command imports what it needs when it is called."""
 
 import json
-import os
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -11,25 +10,23 @@ import typer
 
 from asi_arch.errors import SetupError
 from asi_arch.mcp_server import mcp
+from asi_arch.terminal import (
+    STUDY,
+    Contained,
+    SpaceName,
+    StudyFolder,
+    Workers,
+    console,
+    examples,
+    print_table,
+    print_text,
+    print_title,
+)
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from asi_arch.report.tables import Table
     from asi_arch.report.view import View
     from asi_arch.space import Space
     from asi_arch.study import Study
-
-
-def _examples(*lines: str) -> str:
-    """Give the end of a help text."""
-    keep_lines = "\b\n"  # click's mark for a paragraph that is not to be wrapped
-    return keep_lines + "\n".join(["Examples:", *(f"  {line}" for line in lines)])
-
-
-PLAIN_WIDTH = 180  # columns of tables that go to a file or a pipe
-SHORT = 24  # words of a table up to this length are never broken into lines
-STUDY = Path("studies/default")
 
 app = typer.Typer(
     name="asi-arch",
@@ -41,20 +38,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-StudyFolder = Annotated[Path, typer.Option("--study", metavar="DIR", help="Folder of the study.")]
-SpaceName = Annotated[
-    str, typer.Option("--space", metavar="NAME", help="A built-in space or a dotted module.")
-]
-Workers = Annotated[
-    int, typer.Option("--workers", metavar="N", min=0, help="Jobs at once; 0: one for each processor.")
-]
-Contained = Annotated[
-    bool, typer.Option("--require-isolation", help="Refuse to run where a candidate's code is not contained.")
-]
-
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "asi-arch run",
         "asi-arch run --experiments 60 --workers 2 --study studies/long",
         "asi-arch run --space toy --experiments 30 --set cold_start=8",
@@ -111,7 +97,7 @@ def best(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "asi-arch show 17",
         "asi-arch show 17 --source > my_mixer.py",
     )
@@ -139,15 +125,15 @@ def show(
         typer.echo(proposal.source if proposal else "", nl=False)
         return
     for part in tell(view, by_id[id], calls):
-        _print_title(part.title)
+        print_title(part.title)
         if isinstance(part.body, str):
-            _print_text(part.body, part.is_diff)
+            print_text(part.body, part.is_diff)
         else:
-            _print_table(part.body)
+            print_table(part.body)
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "asi-arch check my_mixer.py",
         "asi-arch check --json *.py | grep '\"passed\": false'",
     )
@@ -181,12 +167,12 @@ def check(
             typer.echo(json.dumps(judgement.as_json()))
         else:
             outcome = f"failed {', '.join(judgement.failed)}" if judgement.failed else "passed"
-            _print_title(f"{judgement.file}: {outcome}")
-            _print_table(checks_table(judgement.checks))
+            print_title(f"{judgement.file}: {outcome}")
+            print_table(checks_table(judgement.checks))
     raise typer.Exit(1 if failed else 0)
 
 
-@app.command(epilog=_examples('asi-arch submit my_mixer.py --motivation "two decay rates, for near and far"'))
+@app.command(epilog=examples('asi-arch submit my_mixer.py --motivation "two decay rates, for near and far"'))
 def submit(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Source of your architecture.")],
     motivation: Annotated[str, typer.Option(metavar="TEXT", help="Why it should be better.")],
@@ -206,7 +192,7 @@ def submit(
     typer.echo(f"experiment {number}; `asi-arch run` measures it, `asi-arch show {number}` shows it")
 
 
-app.command(epilog=_examples("asi-arch mcp --study studies/agents", "asi-arch mcp --http --experiments 32"))(
+app.command(epilog=examples("asi-arch mcp --study studies/agents", "asi-arch mcp --http --experiments 32"))(
     mcp
 )
 
@@ -220,7 +206,7 @@ def report(
     _write_report(_opened_view(study), out or study / "report")
 
 
-@app.command(epilog=_examples("asi-arch baselines --seeds 3 --stage replicate"))
+@app.command(epilog=examples("asi-arch baselines --seeds 3 --stage replicate"))
 def baselines(
     space: SpaceName = "linear_attention",
     seeds: Annotated[
@@ -252,8 +238,8 @@ def baselines(
     runs = measure_baselines(
         chosen, chosen.stages[stage], seeds, workers or cores(), folder / space, typer.echo
     )
-    _print_table(runs_table(runs, chosen.metrics))
-    _print_table(noise_of_runs(noise_of(chosen, runs), chosen.metrics, stage))
+    print_table(runs_table(runs, chosen.metrics))
+    print_table(noise_of_runs(noise_of(chosen, runs), chosen.metrics, stage))
 
 
 @app.command()
@@ -263,7 +249,7 @@ def doctor() -> None:
     from asi_arch.report.tables import Table
 
     rows = tuple((symptom.name, symptom.state, symptom.cure) for symptom in examine_machine())
-    _print_table(Table(columns=("", "found", "what to do"), rows=rows, text_columns=3))
+    print_table(Table(columns=("", "found", "what to do"), rows=rows, text_columns=3))
 
 
 @app.command()
@@ -315,9 +301,9 @@ def _watched(study: "Study") -> bool:
 
     from asi_arch.live import Board, LiveWatch, PlainWatch, stop_on_interrupt
 
-    console, stop = _console(), Event()
+    screen, stop = console(), Event()
     board = Board(_view(study))
-    watch = LiveWatch(board, console) if console.is_terminal else PlainWatch(board)
+    watch = LiveWatch(board, screen) if screen.is_terminal else PlainWatch(board)
     with stop_on_interrupt(stop, watch.message) as told, watch:
         study.run(watch, stop)
         told()
@@ -342,54 +328,11 @@ def _print_standing(view: "View", count: int = 5) -> None:
     from asi_arch.report.markdown import summary
     from asi_arch.report.tables import leaderboard
 
-    _print_table(leaderboard(view, count, full=False))
-    _print_text(summary(view))
+    print_table(leaderboard(view, count, full=False))
+    print_text(summary(view))
 
 
 def _write_report(view: "View", folder: Path) -> None:
     from asi_arch.report.markdown import write_report
 
     typer.echo(f"report: {write_report(view, folder)}")
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
-        return console
-    return Console(highlight=False, width=PLAIN_WIDTH)
-
-
-def _print_table(table: "Table") -> None:
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for i, title in enumerate(table.columns):
-        cells = [row[i] for row in table.rows]
-        if i < table.text_columns:
-            shown.add_column(Text(title), no_wrap=all(len(cell) <= SHORT for cell in cells))
-        else:  # a number is never broken, a gain may be before its noise
-            longest = max((len(word) for cell in cells for word in cell.split()), default=0)
-            shown.add_column(Text(title, justify="right"), justify="right", min_width=longest)
-    for i, row in enumerate(table.rows):
-        shown.add_row(*map(Text, row), style="bold" if i in table.marked else "")
-    _console().print(shown)
-
-
-def _print_title(title: str) -> None:
-    typer.secho(title, bold=True)
-
-
-def _print_text(text: str, is_diff: bool = False) -> None:
-    """Print text, wrapped at words on a terminal; a difference keeps its lines, coloured."""
-    from rich.text import Text
-
-    console = _console()
-    colours = {"+": "green", "-": "red", "@": "cyan"} if is_diff else {}
-    for line in text.splitlines():
-        styled = Text(line, style=colours.get(line[:1], ""))
-        console.print(styled, soft_wrap=is_diff or not console.is_terminal)
-    console.print()

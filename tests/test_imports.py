@@ -21,7 +21,7 @@ FLOORS = (
     ("loop",),
     ("study",),
     ("report", "live", "doctor", "verdicts", "calibrate", "seats"),
-    ("cli", "__main__", "mcp_server", "web"),
+    ("cli", "__main__", "mcp_server", "terminal", "commands", "web"),
 )
 STRANGERS = {"researcher", "engineer", "analyst"}  # they meet in records.py
 GROUND = ("records", "calls", "discoveries", "errors", "settings", "space")
@@ -142,7 +142,7 @@ def test_slow_packages_wait_where_a_face_could_reach_them(path):
     if room in TORCH_FREE:
         assert "torch" not in packages
     at_once = {full.split(".")[0] for full in imports_of(path, everywhere=False)}
-    if room in GROUND or room in ("analyst", "cli", "live", "report"):
+    if room in GROUND or room in ("analyst", "cli", "commands", "live", "report", "terminal"):
         assert not at_once & SLOW
     if room == "researcher":
         assert not at_once & (SLOW - {"numpy"})  # behind the study, which has paid for it already

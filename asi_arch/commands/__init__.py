@@ -1,0 +1,1 @@
+"""Commands in groups; each imports what it needs when it is called."""
