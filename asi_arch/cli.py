@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asi_arch.commands import verification
 from asi_arch.errors import SetupError
 from asi_arch.mcp_server import mcp
 from asi_arch.terminal import (
@@ -195,6 +196,12 @@ def submit(
 app.command(epilog=examples("asi-arch mcp --study studies/agents", "asi-arch mcp --http --experiments 32"))(
     mcp
 )
+
+
+app.command(
+    epilog=examples("asi-arch verify --top 5", "asi-arch verify --study studies/long --top 3 --most 5")
+)(verification.verify)
+app.command(epilog=examples("asi-arch discoveries", "asi-arch discoveries --json"))(verification.discoveries)
 
 
 @app.command()

@@ -4,7 +4,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from asi_arch.records import Evidence, Split, Stage
+
 Outcome = Literal["discovery", "open", "unproven", "refuted"]
+Purpose = Literal["screen", "rate", "claim", "seconds", "part"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rerun:
+    """A run of an experiment after it ended: to replicate it, or to take it apart.
+
+    purpose: `screen` at the stage of the search with fresh seeds; `rate` to choose a learning rate at the
+        next stage; `claim` there, at the chosen rate, with seeds that nothing was chosen by; `seconds` as
+        `claim` with the steps that fit a baseline's seconds; `part` as `claim` without one change.
+    part: name of the change that is taken away, or "". source: what is run then; "" for the experiment's.
+    evidence: None before it was run; without a bundle.
+    """
+
+    experiment: int
+    purpose: Purpose
+    stage: Stage
+    seed: int
+    split: Split = "validation"
+    part: str = ""
+    source: str = ""
+    evidence: Evidence | None = None
+
+    @property
+    def key(self) -> str:
+        """Give what tells it from every other of its study."""
+        stage = f"{self.stage.name}/{self.stage.steps}/{self.stage.learning_rate:g}"
+        return f"{self.experiment}/{self.purpose}/{stage}/{self.seed}/{self.split}/{self.part}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, Literal, TypeVar, cast
 
 Record = TypeVar("Record")
+Split = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,6 +345,7 @@ class Job:
     enforce: False trains in spite of failed checks, which stay on record: for reference rows.
     reference: the seed's mean of each metric in this study, for a candidate's training; a score far
         better than that is examined before it counts. Empty: none is.
+    split: of the data that scores it; `test` for claims only.
     """
 
     space: str
@@ -355,6 +357,7 @@ class Job:
     enforce: bool = True
     reference: Mapping[str, float] = field(default_factory=dict)
     stop: StopRule | None = None
+    split: Split = "validation"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -186,7 +186,7 @@ class Study:
         Raises:
             SetupError: `prepare` has not measured the seed yet.
         """
-        self._require_seed()
+        self.require_measured()
         return self._propose(self.archive.get(self._claim()))
 
     def measure(self, experiment: Experiment, report: Report | None = None) -> Evidence:
@@ -310,9 +310,12 @@ class Study:
         assert id is not None
         return id
 
-    def _require_seed(self) -> None:
+    def require_measured(self) -> None:
+        """Raise SetupError while the seed has not been measured, so that nothing can be compared."""
         if not self.bench.seed_runs():
-            raise SetupError("the seed has not been measured; call `Study.prepare` before `Study.ask`")
+            raise SetupError(
+                "the seed has not been measured; `asi-arch run` or `Study.prepare` measures it first"
+            )
 
     def _halt(self, reason: str) -> None:
         """Let a run take no further candidate, and say why, once."""

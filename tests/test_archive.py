@@ -19,6 +19,7 @@ from asi_arch.archive.base import Archive, Row
 from asi_arch.archive.folder import change_settings, create_folder, open_folder
 from asi_arch.archive.sql import SqlArchive, create_archive, open_archive
 from asi_arch.calls import Call, Fault, Message, Spending, ToolUse, Turn
+from asi_arch.discoveries import Rerun
 from asi_arch.errors import SetupError
 from asi_arch.records import (
     Evidence,
@@ -104,6 +105,13 @@ def claimed(archive: Archive) -> int:
     id = archive.claim("candidate")
     assert id is not None
     return id
+
+
+def rerun(experiment: int, seed: int = 1000, evidence: Evidence | None = None) -> Rerun:
+    stage = Stage(name="replicate", steps=10, learning_rate=0.1)
+    return Rerun(
+        experiment=experiment, purpose="claim", stage=stage, seed=seed, split="test", evidence=evidence
+    )
 
 
 class ArchiveContract:
@@ -300,6 +308,49 @@ class ArchiveContract:
         assert sorted(kept) == list(range(1, 81))
         assert archive.spent().calls == 80
 
+    def test_a_rerun_is_begun_once_and_left_to_others_when_it_is_given_up(
+        self, archive: Archive, other: Archive
+    ) -> None:
+        archive.record(finished(claimed(archive)))
+        assert archive.begin_rerun(rerun(1))
+        assert not archive.begin_rerun(rerun(1))  # another thread of the same process
+        assert not other.begin_rerun(rerun(1))
+        assert other.begin_rerun(rerun(1, seed=1001))
+        other.leave_rerun(rerun(1))  # not its own: nothing happens
+        assert not other.begin_rerun(rerun(1))
+        archive.leave_rerun(rerun(1))
+        assert other.begin_rerun(rerun(1))
+        assert archive.reruns() == []
+        with pytest.raises(KeyError, match="no experiment 7"):
+            archive.begin_rerun(rerun(7))
+
+    def test_a_rerun_that_ended_stands_and_the_experiment_is_as_it_was(
+        self, archive: Archive, other: Archive
+    ) -> None:
+        archive.record(finished(claimed(archive)))
+        before = archive.get(1)
+        done = rerun(1, evidence=EVIDENCE)
+        with pytest.raises(KeyError, match="never begun"):
+            archive.record_rerun(done)
+        assert archive.begin_rerun(rerun(1))
+        with pytest.raises(ValueError, match="no evidence"):
+            archive.record_rerun(rerun(1))
+        with pytest.raises(ValueError, match="cannot be kept"):
+            archive.record_rerun(rerun(1, evidence=replace(EVIDENCE, curve=((1, float("nan")),))))
+        assert archive.record_rerun(done)
+        assert not archive.record_rerun(rerun(1, evidence=replace(EVIDENCE, seconds=9.0)))
+        assert not other.begin_rerun(rerun(1))
+        archive.leave_rerun(rerun(1))
+        assert other.reruns() == [replace(done, evidence=replace(EVIDENCE, bundle=""))]
+        assert other.get(1) == before
+
+    def test_many_threads_begin_a_rerun_once(self, archive: Archive, other: Archive) -> None:
+        archive.record(finished(claimed(archive)))
+        asked = [(view, rerun(1, seed)) for seed in range(10) for view in (archive, other) for _ in range(3)]
+        with ThreadPoolExecutor(8) as threads:
+            begun = list(threads.map(lambda pair: pair[0].begin_rerun(pair[1]), asked))
+        assert sum(begun) == 10
+
 
 class TestSqlArchive(ArchiveContract):
     @pytest.fixture
@@ -467,19 +518,23 @@ def test_a_damaged_archive_is_refused_in_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_an_archive_from_before_there_were_calls_is_opened_and_gets_their_table(tmp_path: Path) -> None:
+def test_an_archive_from_before_there_were_calls_is_opened_and_gets_the_tables_it_lacks(
+    tmp_path: Path,
+) -> None:
     archive = create_archive(tmp_path / "study.db", {"settings": "{}"})
     archive.record(finished(claimed(archive)))
     archive.close()
     with sqlite3.connect(tmp_path / "study.db") as direct:
         direct.execute("DROP TABLE calls")
+        direct.execute("DROP TABLE reruns")
         direct.execute("UPDATE facts SET value = '1' WHERE name = 'schema'")
     direct.close()
     with ThreadPoolExecutor(4) as threads:
         opened = list(threads.map(lambda _: open_archive(tmp_path / "study.db"), range(4)))
     assert opened[0].record_call(call(experiment=1)).id == 1
     assert [archive.calls() for archive in opened] == [[call(experiment=1, id=1)]] * 4
-    assert opened[3].facts() == {"schema": "2", "settings": "{}"}
+    assert opened[3].facts() == {"schema": "3", "settings": "{}"}
+    assert opened[3].begin_rerun(rerun(1))
     assert [e.status for e in opened[3].experiments()] == ["finished"]
     for archive in opened:
         archive.close()

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from asi_arch.engineer.task import (
     IGNORED,
     RowScores,
-    Split,
     load_task,
     mean_metric,
     task_names,
 )
 from asi_arch.engineer.tasks import recall, text
+from asi_arch.records import Split
 
 SPLITS = get_args(Split)
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from asi_arch.calls import Call, Spending
+from asi_arch.discoveries import Rerun
 from asi_arch.records import Experiment, Kind, Status
 
 
@@ -104,6 +105,37 @@ class Archive(Protocol):
 
     def bundle(self, graph_hash: str) -> str:
         """Give the graphs of a hash as JSON text. Raises KeyError when none was recorded."""
+        ...
+
+    def begin_rerun(self, rerun: Rerun) -> bool:
+        """Take a rerun, if it has not ended and no living process has it.
+
+        Returns:
+            True when it is this archive's to run, once: until it ends, is left, or the process dies.
+
+        Raises:
+            KeyError: there is no such experiment.
+        """
+        ...
+
+    def leave_rerun(self, rerun: Rerun) -> None:
+        """Give a rerun up that this archive began: any process may begin it. Nothing when it has ended."""
+        ...
+
+    def record_rerun(self, rerun: Rerun) -> bool:
+        """Write a rerun with its evidence, without its bundle, in one durable transaction.
+
+        Returns:
+            True when it was written; False when it had ended already: the first end stands.
+
+        Raises:
+            KeyError: it was never begun.
+            ValueError: it has no evidence, or would not come back as it went in.
+        """
+        ...
+
+    def reruns(self) -> list[Rerun]:
+        """Give all reruns that ended, in the order of their end."""
         ...
 
     def record_call(self, call: Call) -> Call:

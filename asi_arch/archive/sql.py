@@ -18,16 +18,17 @@ from pydantic import ValidationError
 
 from asi_arch.archive import tables
 from asi_arch.archive.base import Row
+from asi_arch.archive.connection import connect
 from asi_arch.archive.lease import Lease, is_alive
 from asi_arch.calls import Call, Spending
+from asi_arch.discoveries import Rerun
 from asi_arch.errors import SetupError
 from asi_arch.records import Experiment, Kind, Status, from_json, text_hash, to_json
 
 OWNERS = "owners"  # folder of leases, beside the file
-BUSY_SECONDS = 60.0
 READ_AT_ONCE = 500  # records in one query; SQLite allows 32,766 variables
 
-Record = TypeVar("Record", Experiment, Call)
+Record = TypeVar("Record", Experiment, Call, Rerun)
 
 
 class SqlArchive:
@@ -39,7 +40,7 @@ class SqlArchive:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._engine = _connect(path)
+        self._engine = connect(path)
         self._reader = self._engine.execution_options(begin="BEGIN")
         self._lock = threading.Lock()
         self._lease: Lease | None = None
@@ -186,6 +187,49 @@ class SqlArchive:
             raise KeyError(f"no bundle of graph {graph_hash}")
         return zlib.decompress(packed).decode()
 
+    def begin_rerun(self, rerun: Rerun) -> bool:
+        """Take a rerun that nobody has; see `Archive.begin_rerun`."""
+        own, this = self._owner(), {"this": rerun.key}
+        try:
+            with self._engine.begin() as connection:
+                found = connection.execute(tables.BEFORE_RERUN, this).one_or_none()
+                if found is None:
+                    wanted = {"key": rerun.key, "experiment": rerun.experiment, "owner": own}
+                    connection.execute(tables.BEGIN_RERUN, wanted)
+                    return True
+                before = found.owner
+                if found.record is not None or before == own:
+                    return False
+                if before is not None and is_alive(self._path.parent / OWNERS, before):
+                    return False
+                connection.execute(tables.TAKE_RERUN, this | {"before": before, "owner": own})
+        except sa.exc.IntegrityError:
+            raise KeyError(f"no experiment {rerun.experiment}") from None
+        return True
+
+    def leave_rerun(self, rerun: Rerun) -> None:
+        """Give a rerun up; see `Archive.leave_rerun`."""
+        with self._engine.begin() as connection:
+            given = {"this": rerun.key, "before": self._owner(), "owner": None}
+            connection.execute(tables.LEAVE_RERUN, given)
+
+    def record_rerun(self, rerun: Rerun) -> bool:
+        """Write a rerun that ended; see `Archive.record_rerun`."""
+        if rerun.evidence is None:
+            raise ValueError(f"rerun {rerun.key} has no evidence")
+        bare = replace(rerun, evidence=replace(rerun.evidence, bundle=""))
+        values = {"owner": None, "ended_at": time.time(), "record": _text(bare, f"rerun {rerun.key}")}
+        with self._engine.begin() as connection:
+            if connection.execute(tables.BEFORE_RERUN, {"this": rerun.key}).one_or_none() is None:
+                raise KeyError(f"rerun {rerun.key} was never begun")
+            return connection.execute(tables.END_RERUN, {"this": rerun.key} | values).rowcount == 1
+
+    def reruns(self) -> list[Rerun]:
+        """Give all reruns that ended; see `Archive.reruns`."""
+        with self._reader.begin() as connection:
+            found = connection.execute(tables.RERUNS).scalars().all()
+        return [from_json(Rerun, text) for text in found]
+
     def record_call(self, call: Call) -> Call:
         """Write a call durably and give it with its id; see `Archive.record_call`."""
         try:
@@ -256,7 +300,7 @@ def create_archive(path: Path, facts: Mapping[str, str], entries: Iterable[Exper
     """
     with tempfile.TemporaryDirectory(prefix=".draft-", dir=path.parent) as folder:
         draft = Path(folder) / path.name
-        engine = _connect(draft)
+        engine = connect(draft)
         with engine.begin() as connection:
             tables.schema.create_all(connection)
             noted = {"schema": str(tables.VERSION)} | dict(facts)
@@ -285,27 +329,6 @@ def open_archive(path: Path) -> SqlArchive:
         archive.close()
         raise
     return archive
-
-
-def _connect(path: Path) -> sa.Engine:
-    engine = sa.create_engine(
-        sa.URL.create("sqlite", database=str(path)),
-        connect_args={"timeout": BUSY_SECONDS},
-        max_overflow=-1,  # as many as there are threads: each holds one for a millisecond
-    )
-
-    @sa.event.listens_for(engine, "connect")
-    def prepare(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # transactions begin where we say so
-        for pragma in ("journal_mode=wal", "synchronous=full", "foreign_keys=on"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        # a writer that first only reads can be refused later, whatever the timeout
-        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN IMMEDIATE"))
-
-    return engine
 
 
 def _count(connection: sa.Connection, kind: Kind) -> int:

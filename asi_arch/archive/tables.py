@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-VERSION = 2
-UPGRADES = ("1",)  # versions that only lack tables, which are made when one is opened
+VERSION = 3
+UPGRADES = ("1", "2")  # versions that only lack tables, which are made when one is opened
 OPEN = ("claimed", "proposed")
 
 schema = sa.MetaData()
@@ -81,6 +81,18 @@ calls = sa.Table(
     sa.Index("calls_experiment", "experiment"),
 )
 
+reruns = sa.Table(
+    "reruns",
+    schema,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("experiment", sa.Integer, sa.ForeignKey("experiments.id"), nullable=False),
+    sa.Column("owner", sa.Text),
+    sa.Column("ended_at", sa.Float),
+    sa.Column("record", sa.Text),
+    sa.CheckConstraint("(record IS NULL) = (ended_at IS NULL)"),
+    sa.CheckConstraint("owner IS NULL OR record IS NULL"),
+)
+
 _column = experiments.c
 ROW = [
     _column[name]
@@ -131,3 +143,15 @@ SPENT = sa.select(
         )
     ),
 ).select_from(calls)
+_this_rerun = reruns.c.key == sa.bindparam("this")
+_unended = reruns.c.record.is_(None)
+BEFORE_RERUN = sa.select(reruns.c.owner, reruns.c.record).where(_this_rerun)
+BEGIN_RERUN = sa.insert(reruns)
+TAKE_RERUN = sa.update(reruns).where(
+    _this_rerun, reruns.c.owner.is_not_distinct_from(sa.bindparam("before")), _unended
+)
+LEAVE_RERUN = sa.update(reruns).where(_this_rerun, reruns.c.owner == sa.bindparam("before"), _unended)
+END_RERUN = sa.update(reruns).where(_this_rerun, _unended)
+RERUNS = (
+    sa.select(reruns.c.record).where(reruns.c.record.is_not(None)).order_by(reruns.c.ended_at, reruns.c.key)
+)

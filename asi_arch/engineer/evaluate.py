@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from asi_arch.engineer.task import IGNORED, Rows, RowScores, Split, Task, load_task
+from asi_arch.engineer.task import IGNORED, Rows, RowScores, Task, load_task
 from asi_arch.engineer.train import Recipe, deterministic
 from asi_arch.errors import CandidateError
-from asi_arch.records import Metric
+from asi_arch.records import Metric, Split
 
 EVALUATION_SEED = 12345
 CHUNK = 32  # rows at a time: larger is no faster on a CPU and needs more memory

@@ -31,11 +31,10 @@ from asi_arch.engineer.evaluate import evaluate
 from asi_arch.engineer.function import function_hash
 from asi_arch.engineer.sandbox import call
 from asi_arch.engineer.source import require_source
-from asi_arch.engineer.task import Split
 from asi_arch.engineer.tasks.text import fingerprint
 from asi_arch.engineer.train import Recipe, train
 from asi_arch.errors import CandidateError
-from asi_arch.records import Cost, Evidence, Failure, Job, Metric, Progress, Verdict, text_hash
+from asi_arch.records import Cost, Evidence, Failure, Job, Metric, Progress, Split, Verdict, text_hash
 from asi_arch.search.budgets.base import failure_of_stop
 from asi_arch.space import Space, load_space
 
@@ -167,7 +166,7 @@ class _Run:
         if not self.verdicts[-1].passed and self.job.enforce:
             failed = self.verdicts[-1]
             return self.record(failure=Failure(phase=failed.name, kind="check", message=failed.message))
-        metrics, details = evaluate(model.float(), recipe)
+        metrics, details = evaluate(model.float(), recipe, self.job.split)
         require_metrics(self.space, metrics)
         verdict = self._suspicion(model, mixers, metrics)
         self.verdicts += [verdict] if verdict else []

@@ -9,14 +9,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 
-from asi_arch.records import Metric
-
-Split = Literal["train", "validation", "test"]
+from asi_arch.records import Metric, Split
 
 IGNORED = -100  # the target of a position where nothing is asked
 FOLDER = Path(__file__).parent / "tasks"

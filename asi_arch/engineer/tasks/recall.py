@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from asi_arch.engineer.task import IGNORED, Rows, RowScores, Scores, Split, mean_metric
+from asi_arch.engineer.task import IGNORED, Rows, RowScores, Scores, mean_metric
+from asi_arch.records import Split
 
 NUM_PAIRS = (2, 4, 8, 16)  # 8 and fewer are soon learned; 16 still tells good models apart
 NUM_KEYS = 32  # keys, and as many values

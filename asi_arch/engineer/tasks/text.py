@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from asi_arch.engineer.task import Rows, RowScores, Scores, Split, mean_metric
+from asi_arch.engineer.task import Rows, RowScores, Scores, mean_metric
+from asi_arch.records import Split
 
 VOCAB = 128  # ASCII; other bytes become "?"
 TEST_PERCENT = 10

@@ -1,0 +1,253 @@
+"""From leads to claims: which runs are still needed, at which rate, and what the runs so far allow to say."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from asi_arch.analyst.claims import Question, compare, fitness_measure, judge_leads
+from asi_arch.analyst.fitness import score
+from asi_arch.analyst.noise import fit_noise
+from asi_arch.analyst.power import FEWEST_SEEDS, MOST_SEEDS
+from asi_arch.analyst.statistics import mean
+from asi_arch.discoveries import Claim, Comparison, Purpose, Rerun
+from asi_arch.records import Evidence, Experiment, Stage
+from asi_arch.space import Space
+
+RATES = (0.5, 1.0, 2.0)  # times a stage's own learning rate: the same number for all
+SCREEN_SEEDS = 2
+SCREEN_FROM, RATE_FROM, CLAIM_FROM = 1000, 2000, 3000  # added to the study's seed, so that no two overlap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How leads are replicated. top: how many of the best. most: seeds beyond which no plan goes."""
+
+    top: int = 5
+    most: int = MOST_SEEDS
+    rates: tuple[float, ...] = RATES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replication:
+    """What is known of a study's leads, and what is still to be run. Pure: equal fields, equal answers.
+
+    Three steps, each on seeds that the ones before did not use. *Screen*: leads and baselines run again at
+    the stage of the search; a lead goes on if its mean is above every baseline's. *Rate*: at the next
+    longer stage leads and baselines each get the best of the same learning rates, by a run each on the
+    validation split. *Claim*: there, at that rate, fresh seeds on the test split, as many as a power
+    calculation asks for, and `judge_leads`.
+
+    Args:
+        space: of the study.
+        experiments: all of the study.
+        reruns: that have ended.
+        stage: at which the search measured.
+        later: at which claims are made; the search's own where the space has no longer one.
+        seed: of the study. seed_runs: seeds from it on that the search used.
+        formula: of the fitness.
+        terms: how many leads, seeds and rates.
+    """
+
+    space: Space
+    experiments: Sequence[Experiment]
+    reruns: Sequence[Rerun]
+    stage: Stage
+    later: Stage
+    seed: int
+    seed_runs: int
+    formula: str
+    terms: Terms = field(default_factory=Terms)
+
+    @cached_property
+    def baselines(self) -> tuple[Experiment, ...]:
+        """Give the baselines that were measured, references left out, the seed first."""
+        found = [e for e in self.experiments if e.kind == "baseline" and e.status == "finished"]
+        return tuple(sorted(found, key=lambda e: (_name(e) != self.space.seed, e.id)))
+
+    @cached_property
+    def leads(self) -> tuple[Experiment, ...]:
+        """Give the best candidates that passed every baseline, and all that were leads before; best first."""
+        bar = max((_fitness(e) for e in self.baselines), default=1.0)
+        ended = [e for e in self.experiments if e.kind == "candidate" and e.status == "finished"]
+        ranked = sorted(ended, key=lambda e: (-_fitness(e), e.id))
+        best = [e.id for e in ranked if _fitness(e) > bar][: self.terms.top]
+        before = {r.experiment for r in self.reruns if r.purpose == "screen"}
+        return tuple(e for e in ranked if e.id in best or e.id in before)
+
+    @cached_property
+    def screened(self) -> dict[int, float | None]:
+        """Give the mean fitness of each lead and baseline in fresh runs at the search's stage, by id.
+
+        None where a run failed; what has not all its runs is left out.
+        """
+        seeds = self._seed_evidence
+        found: dict[int, float | None] = {}
+        for e in (*self.baselines, *self.leads):
+            runs = self.evidence(e.id, "screen")
+            if len(runs) >= SCREEN_SEEDS:
+                scored = all(run.metrics and run.failure is None for run in runs)
+                found[e.id] = mean(self._score(run, seeds) for run in runs) if scored else None
+        return found
+
+    @cached_property
+    def promoted(self) -> tuple[Experiment, ...]:
+        """Give the leads that stayed above every baseline when they were run again."""
+        bars = [self.screened.get(e.id) for e in self.baselines]
+        bar = max((value for value in bars if value is not None), default=1.0)
+        done = all(e.id in self.screened for e in (*self.baselines, *self.leads))
+        return tuple(e for e in self.leads if done and (self.screened[e.id] or 0.0) > bar)
+
+    @cached_property
+    def rates(self) -> dict[int, float]:
+        """Give the learning rate at which each was best, by id; what failed at every rate is left out."""
+        seed = self.baselines[0].id if self.baselines else 0
+        reference = [r.evidence for r in self._of(seed, "rate") if r.stage == self.later]
+        known = [run for run in reference if run is not None and run.metrics and run.failure is None]
+        found: dict[int, float] = {}
+        for e in (*self.baselines, *self.promoted):
+            runs = [r for r in self._of(e.id, "rate") if r.evidence and r.evidence.metrics]
+            runs = [r for r in runs if r.evidence and r.evidence.failure is None]
+            if known and runs:
+                best = max(runs, key=lambda r: self._score(_measured(r), known))
+                found[e.id] = best.stage.learning_rate
+        return found
+
+    @cached_property
+    def claims(self) -> tuple[Claim, ...]:
+        """Give a claim for each promoted lead; none before the seed has runs at the claims' stage."""
+        reference = self.claim_runs(self.baselines[0]) if self.baselines else ()
+        if not (reference and self.promoted):
+            return ()
+        question = Question(
+            stage=self.later.name,
+            measure=fitness_measure(self.space, reference, self.formula),
+            seen=(),  # every run that is given here is one that nothing was chosen by
+            most=self.terms.most,
+        )
+        groups = [replace(e, evidence=self.claim_runs(e)) for e in (*self.promoted, *self.baselines)]
+        count = len(self.promoted)
+        return judge_leads(groups[:count], groups[count:], question)
+
+    @property
+    def fallen(self) -> tuple[Experiment, ...]:
+        """Give the leads that did not stay above every baseline."""
+        kept = {e.id for e in self.promoted}
+        return tuple(e for e in self.leads if e.id in self.screened and e.id not in kept)
+
+    def claim_runs(self, experiment: Experiment) -> tuple[Evidence, ...]:
+        """Give an experiment's runs for claims, failed ones too, by seed."""
+        runs = sorted(self._of(experiment.id, "claim"), key=lambda r: r.seed)
+        return tuple(_measured(r) for r in runs)
+
+    def evidence(self, id: int, purpose: Purpose) -> tuple[Evidence, ...]:
+        """Give what an experiment's reruns for a purpose measured, by seed."""
+        return tuple(_measured(r) for r in sorted(self._of(id, purpose), key=lambda r: r.seed))
+
+    def in_equal_seconds(self, claim: Claim) -> Comparison | None:
+        """Compare a candidate with the hardest baseline, having as many steps as fit in its seconds.
+
+        None before these runs were made. Same seeds on both sides; 95 %, for this comparison alone.
+        """
+        runs = [run for run in self.evidence(claim.experiment, "seconds") if run.metrics and not run.failure]
+        if claim.hardest is None or not runs:
+            return None
+        rival = next(e for e in self.baselines if e.id == claim.hardest.baseline)
+        seeds = {run.seed for run in runs}
+        against = [run for run in self.claim_runs(rival) if run.metrics and run.seed in seeds]
+        reference = self.claim_runs(self.baselines[0])
+        groups = [self.claim_runs(e) for e in (*self.baselines, *self.promoted)]
+        own, other = ([self._score(run, reference) for run in side] for side in (runs, against))
+        noise = fit_noise([self._score(r, reference) for r in group if r.metrics] for group in groups)
+        return compare(own, other, noise, 0.95)
+
+    def missing(self) -> list[Rerun]:
+        """Give the runs that come next: one step's, as far as what is known says; none when all is done."""
+        done = {r.key for r in self.reruns}
+        for step in (self._screens, self._rates, self._claims, self._seconds):
+            wanted = [rerun for rerun in step() if rerun.key not in done]
+            if wanted:
+                return wanted
+            if step == self._screens and not self.promoted:
+                return []
+        return []
+
+    def _screens(self) -> Iterator[Rerun]:
+        seeds = range(self.seed + SCREEN_FROM, self.seed + SCREEN_FROM + SCREEN_SEEDS)
+        for e in (*self.leads, *self.baselines) if self.leads else ():
+            for seed in seeds:
+                yield Rerun(experiment=e.id, purpose="screen", stage=self.stage, seed=seed)
+
+    def _rates(self) -> Iterator[Rerun]:
+        for e in (*self.baselines, *self.promoted):
+            for factor in self.terms.rates:
+                stage = replace(self.later, learning_rate=factor * self.later.learning_rate)
+                yield Rerun(experiment=e.id, purpose="rate", stage=stage, seed=self.seed + RATE_FROM)
+
+    def _claims(self) -> Iterator[Rerun]:
+        waiting = [claim for claim in self.claims if claim.outcome == "open"]
+        planned = {claim.experiment: claim.planned for claim in waiting}
+        most = max(planned.values(), default=FEWEST_SEEDS)
+        for e in (*self.baselines, *self.promoted):
+            own = planned.get(e.id, FEWEST_SEEDS) if e.kind == "candidate" else most
+            if e.id in self.rates:
+                stage = replace(self.later, learning_rate=self.rates[e.id])
+                yield from self._seeds(e.id, "claim", stage, own)
+
+    def _seconds(self) -> Iterator[Rerun]:
+        for claim in self.claims:
+            if claim.outcome != "discovery" or claim.hardest is None:
+                continue
+            rival = next(e for e in self.baselines if e.id == claim.hardest.baseline)
+            own = next(e for e in self.promoted if e.id == claim.experiment)
+            share = _seconds(self.claim_runs(rival)) / max(_seconds(self.claim_runs(own)), 1e-9)
+            steps = max(1, round(self.later.steps * share / 10) * 10)
+            begun = next((r.stage.steps for r in self._of(own.id, "seconds")), steps)  # times move
+            stage = replace(self.later, learning_rate=self.rates[own.id], steps=begun)
+            yield from self._seeds(own.id, "seconds", stage, FEWEST_SEEDS)
+
+    def _seeds(self, id: int, purpose: Purpose, stage: Stage, count: int) -> Iterator[Rerun]:
+        for seed in range(self.seed + CLAIM_FROM, self.seed + CLAIM_FROM + count):
+            yield Rerun(experiment=id, purpose=purpose, stage=stage, seed=seed, split="test")
+
+    def _of(self, id: int, purpose: Purpose) -> Iterable[Rerun]:
+        return [r for r in self._by_experiment.get(id, ()) if r.purpose == purpose]
+
+    @cached_property
+    def _by_experiment(self) -> dict[int, list[Rerun]]:
+        found: dict[int, list[Rerun]] = {}
+        for rerun in self.reruns:
+            found.setdefault(rerun.experiment, []).append(rerun)
+        return found
+
+    @cached_property
+    def _seed_evidence(self) -> tuple[Evidence, ...]:
+        """Give the seed's runs of the search, to which fitness at its stage is relative."""
+        seed = self.baselines[0]
+        return tuple(e for e in seed.evidence if e.stage == self.stage.name and e.metrics and not e.failure)
+
+    def _score(self, run: Evidence, reference: Sequence[Evidence]) -> float:
+        return score(run, reference, self.space, self.formula).value
+
+
+def later_stage(space: Space, stage: Stage) -> Stage:
+    """Give the shortest stage of a space that is longer than one; that one itself if there is none."""
+    longer = [other for other in space.stages.values() if other.steps > stage.steps]
+    return min(longer, key=lambda other: other.steps, default=stage)
+
+
+def _measured(rerun: Rerun) -> Evidence:
+    assert rerun.evidence is not None, "only reruns that ended are given"
+    return rerun.evidence
+
+
+def _seconds(runs: Sequence[Evidence]) -> float:
+    times = sorted(run.cpu_seconds for run in runs if run.metrics)
+    return times[len(times) // 2] if times else 1.0
+
+
+def _name(experiment: Experiment) -> str:
+    return experiment.proposal.name if experiment.proposal else ""
+
+
+def _fitness(experiment: Experiment) -> float:
+    return experiment.fitness.value if experiment.fitness else 0.0

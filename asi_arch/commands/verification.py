@@ -1,0 +1,116 @@
+"""Commands that turn leads into claims: `verify` runs them again, `discoveries` says what survived."""
+
+import json
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from asi_arch.terminal import STUDY, Contained, StudyFolder, Workers, console, print_table, print_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from asi_arch.analyst.replication import Replication
+
+Top = Annotated[int, typer.Option("--top", metavar="K", min=1, help="How many of the best candidates.")]
+Most = Annotated[int, typer.Option("--most", metavar="N", min=3, help="Most seeds for one claim.")]
+
+
+def verify(
+    study: StudyFolder = STUDY,
+    top: Top = 5,
+    most: Most = 8,
+    workers: Workers = 0,
+    contained: Contained = False,
+) -> None:
+    """Replicate the best candidates against every baseline.
+
+    They run again at the stage of the search with fresh seeds. What stays above every baseline is promoted to
+    the next longer stage: there it and all baselines each get the best of three learning rates, and then as
+    many fresh seeds as a power calculation asks for, scored on data that nothing was chosen by. It may be
+    stopped at any time, and goes on where it was. `asi-arch discoveries` prints the same tables later.
+    """
+    from threading import Event
+
+    from asi_arch.analyst.replication import Terms
+    from asi_arch.commands.watch import RerunWatch
+    from asi_arch.engineer.isolation import detect, require_isolation
+    from asi_arch.live import stop_on_interrupt
+    from asi_arch.loop.verify import Verifier
+    from asi_arch.study import Study
+
+    if contained:
+        require_isolation(detect())
+    stop = Event()
+    with closing(Study.open(study, workers=workers)) as opened:
+        opened.require_measured()
+        verifier = Verifier(opened.bench, opened.workers, Terms(top=top, most=most))
+        with RerunWatch(console()) as watch, stop_on_interrupt(stop, watch.message) as told:
+            known = verifier.verify(watch, stop)
+            told()
+    print_claims(known)
+    if stop.is_set():
+        typer.echo("stopped; the same command goes on from here")
+        raise typer.Exit(130)
+
+
+def discoveries(
+    study: StudyFolder = STUDY,
+    top: Top = 5,
+    most: Most = 8,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a claim.")] = False,
+) -> None:
+    """List what survived replication, and what did not.
+
+    Each claim with its gain in fitness over the baseline that is hardest to beat, interval, seeds, p value
+    after correction for all claims, and its costs over that baseline's. Nothing is run.
+    """
+    known = opened_replication(study, top, most)
+    if as_json:
+        from asi_arch.records import to_json
+
+        for claim in known.claims:
+            typer.echo(json.dumps(json.loads(to_json(claim))))
+        return
+    print_claims(known)
+
+
+def opened_replication(study: "Path", top: int, most: int) -> "Replication":
+    """Give what a study's archive knows of its leads."""
+    from asi_arch.analyst.replication import Terms
+    from asi_arch.loop.verify import replication_of
+    from asi_arch.study import Study
+
+    with closing(Study.open(study)) as opened:
+        opened.require_measured()
+        return replication_of(opened.bench, Terms(top=top, most=most))
+
+
+def print_claims(known: "Replication") -> None:
+    """Print claims with their tables, and what is still missing."""
+    from asi_arch.report.claims import (
+        claims_table,
+        comparisons_table,
+        fallen_table,
+        rates_table,
+        reasons,
+        verdict,
+    )
+    from asi_arch.terminal import print_title
+
+    if known.claims:
+        print_title(f"Claims at stage {known.later.name}, fitness over the hardest baseline")
+        print_table(claims_table(known))
+        print_text(reasons(known.claims))
+        for claim in known.claims:
+            if claim.outcome == "discovery":
+                print_title(f"#{claim.experiment} {claim.name} against every baseline")
+                print_table(comparisons_table(known, claim))
+    if known.rates:
+        print_title("Learning rates")
+        print_table(rates_table(known))
+    if known.fallen:
+        print_title("Leads that fell back")
+        print_table(fallen_table(known))
+    print_text(verdict(known))

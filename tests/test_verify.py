@@ -1,0 +1,345 @@
+"""From leads to claims on the toy space: which runs are made, what they allow to say, and that none is lost."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toy import HerePool, toy_study
+
+from asi_arch.analyst.replication import Replication, Terms, later_stage
+from asi_arch.archive.sql import open_archive
+from asi_arch.discoveries import Rerun
+from asi_arch.loop.verify import Verifier, Watcher
+from asi_arch.records import Evidence, Experiment, Fitness, Job, Metric, Proposal, Stage
+from asi_arch.report.claims import claims_table, fallen_table, rates_table, verdict
+from asi_arch.space import load_space
+from asi_arch.study import Study
+
+TOY = load_space("toy")
+EXPLORE, REPLICATE = TOY.stages["explore"], TOY.stages["replicate"]
+SEARCHED = {"experiments": 30, "cold_start": 8}
+COMMAND = [sys.executable, "-W", "error", "-m", "asi_arch"]
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of thirty candidates, of which some passed every baseline."""
+    folder = tmp_path_factory.mktemp("searched") / "study"
+    study = toy_study(folder, **SEARCHED)
+    study.run()
+    study.close()
+    return folder
+
+
+@pytest.fixture
+def folder(searched: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may change."""
+    copy = tmp_path / "study"
+    copy.mkdir()
+    source = open_archive(searched / "study.db")
+    source.close()
+    for name in ("study.db", "settings.toml"):
+        (copy / name).write_bytes((searched / name).read_bytes())
+    return copy
+
+
+def verified(
+    folder: Path, pool: Any = None, terms: Terms = Terms(top=3, most=4), workers: int = 1
+) -> Replication:
+    study = Study.open(folder, pool=pool or HerePool())
+    known = Verifier(study.bench, workers, terms).verify(Watcher(), threading.Event())
+    study.close()
+    return known
+
+
+def test_every_lead_and_baseline_is_measured_alike_on_seeds_that_nothing_was_chosen_by(folder: Path) -> None:
+    pool = HerePool()
+    known = verified(folder, pool)
+    assert known.missing() == []
+    assert len(known.leads) == 3
+    assert known.promoted
+    search = set(range(known.seed, known.seed + known.seed_runs))
+    by_purpose: dict[str, set[int]] = {}
+    for rerun in known.reruns:
+        by_purpose.setdefault(rerun.purpose, set()).add(rerun.seed)
+        assert (rerun.split == "test") == (rerun.purpose in ("claim", "seconds"))
+    assert set(by_purpose) >= {"screen", "rate", "claim"}
+    assert not search & set.union(*by_purpose.values())
+    assert not by_purpose["claim"] & (by_purpose["screen"] | by_purpose["rate"])
+    for e in (*known.baselines, *known.promoted):
+        rates = [r.stage.learning_rate for r in known.reruns if (r.experiment, r.purpose) == (e.id, "rate")]
+        assert sorted(rates) == [0.25, 0.5, 1.0]
+        assert {r.stage.name for r in known.reruns if r.experiment == e.id and r.purpose == "claim"} == {
+            "replicate"
+        }
+        assert 3 <= len(known.claim_runs(e)) <= 4
+    assert {e.id for e in known.baselines} == {1, 2, 3}  # the reference breaks the rules and is no rival
+    assert (
+        len({(j.source, j.seed, j.stage, j.split) for j in pool.jobs}) == len(pool.jobs) == len(known.reruns)
+    )
+    assert all(c.outcome != "open" for c in known.claims)
+
+
+def test_a_job_carries_the_split_and_a_candidate_what_would_be_too_good(folder: Path) -> None:
+    pool = HerePool()
+    known = verified(folder, pool)
+    candidates = {e.proposal.source for e in known.leads if e.proposal}
+    for job in pool.jobs:
+        assert job.stop is None
+        assert bool(job.reference) <= (job.source in candidates)
+    assert {j.split for j in pool.jobs} == {"validation", "test"}
+    assert any(j.reference for j in pool.jobs if j.split == "test")
+
+
+def test_verifying_again_runs_nothing_and_says_the_same(folder: Path) -> None:
+    first, pool = verified(folder), HerePool()
+    again = verified(folder, pool)
+    assert pool.jobs == []
+    assert again.claims == first.claims
+    assert again.leads == first.leads
+
+
+def test_more_leads_are_added_and_none_of_the_first_is_dropped(folder: Path) -> None:
+    few = verified(folder, terms=Terms(top=1, most=3))
+    assert len(few.leads) == 1
+    pool = HerePool()
+    more = verified(folder, pool, terms=Terms(top=2, most=3))
+    assert [e.id for e in more.leads][:1] == [e.id for e in few.leads]
+    assert len(more.leads) == 2
+    fewer = verified(folder, terms=Terms(top=1, most=3))
+    assert len(fewer.leads) == 2  # a lead that was replicated stays in the count of tries
+
+
+def test_two_processes_share_the_runs(folder: Path) -> None:
+    pools = [HerePool(0.01), HerePool(0.01)]
+    threads = [threading.Thread(target=verified, args=(folder, pool)) for pool in pools]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    known = verified(folder)
+    jobs = [j for pool in pools for j in pool.jobs]
+    assert len(jobs) == len(known.reruns)
+    assert all(pool.jobs for pool in pools)
+
+
+RUNNER = """
+import sys, threading
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from toy import HerePool
+from test_verify import verified
+print("go", flush=True)
+verified(Path(sys.argv[1]), HerePool(0.03))
+"""
+
+
+def test_a_verification_that_is_killed_goes_on_where_it_was(folder: Path, searched: Path) -> None:
+    counts = []
+    for seconds in (0.3, 0.5, 0.4):
+        process = subprocess.Popen(
+            [sys.executable, "-c", RUNNER, str(folder), str(Path(__file__).parent)],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "go\n"
+        time.sleep(seconds)
+        process.kill()
+        process.communicate()
+        archive = open_archive(folder / "study.db")
+        counts.append(len(archive.reruns()))
+        archive.close()
+    assert counts == sorted(counts)
+    assert counts[-1] > counts[0], counts
+    killed = verified(folder)
+    assert len(killed.reruns) > counts[-1], "the kills came too late to test anything"
+    whole_folder = folder.parent / "whole"
+    whole_folder.mkdir()
+    for name in ("study.db", "settings.toml"):
+        (whole_folder / name).write_bytes((searched / name).read_bytes())
+    whole = verified(whole_folder)
+    assert [c.comparisons for c in killed.claims] == [c.comparisons for c in whole.claims]
+
+
+class Stopping(HerePool):
+    """Sets an event after so many jobs."""
+
+    def __init__(self, stop: threading.Event, after: int) -> None:
+        super().__init__()
+        self.stop, self.after = stop, after
+
+    def run(self, job: Job, report: Any) -> Evidence:
+        if len(self.jobs) >= self.after:
+            self.stop.set()
+        return super().run(job, report)
+
+
+def test_a_verification_that_is_stopped_keeps_what_had_ended(folder: Path) -> None:
+    stop = threading.Event()
+    study = Study.open(folder, pool=Stopping(stop, 5))
+    known = Verifier(study.bench, 1, Terms(top=3)).verify(Watcher(), stop)
+    study.close()
+    assert len(known.reruns) == 6  # the run that was under way when it was stopped, and those before
+    assert known.missing()
+    assert "are missing" in verdict(known)
+
+
+# what the runs allow to say, on made-up figures
+
+
+def run(value: float, seed: int, stage: str = "explore") -> Evidence:
+    metrics = {
+        "inside": Metric(value=value, standard_error=0.0),
+        "outside": Metric(value=1.0, standard_error=0.0),
+    }
+    return Evidence(stage=stage, seed=seed, source_hash="s", metrics=metrics, cpu_seconds=1.0)
+
+
+def experiment(id: int, value: float, fitness: float, kind: Any = "candidate") -> Experiment:
+    name = {1: "line", 2: "parabola"}.get(id, f"n{id}")
+    return Experiment(
+        id=id,
+        kind=kind,
+        status="finished",
+        proposal=Proposal(name=name, motivation="", source=name, author=""),
+        evidence=tuple(run(value, seed) for seed in range(3)),
+        fitness=Fitness(formula="gain", value=fitness),
+    )
+
+
+def told(
+    values: dict[int, float], claims: dict[int, float] | None = None, spread: float = 0.001
+) -> Replication:
+    """A study of line, parabola and candidates 5 and 6, whose fresh runs have these means."""
+    experiments = [experiment(1, 0.5, 0.5, "baseline"), experiment(2, 0.45, 0.6, "baseline"),
+                   experiment(5, 0.3, 0.9), experiment(6, 0.3, 0.8)]  # fmt: skip
+    reruns = [
+        Rerun(experiment=id, purpose="screen", stage=EXPLORE, seed=1000 + i, evidence=run(value, 1000 + i))
+        for id, value in values.items()
+        for i in range(2)
+    ]
+    for id, value in (claims or {}).items():
+        for factor in (0.5, 1.0, 2.0):
+            stage = replace(REPLICATE, learning_rate=factor * REPLICATE.learning_rate)
+            evidence = run(value + abs(factor - 2), 2000, "replicate")  # best at twice the rate
+            reruns.append(Rerun(experiment=id, purpose="rate", stage=stage, seed=2000, evidence=evidence))
+        stage = replace(REPLICATE, learning_rate=1.0)
+        for i in range(3):
+            evidence = run(value + (i - 1) * spread, 3000 + i, "replicate")
+            rerun = Rerun(experiment=id, purpose="claim", stage=stage, seed=3000 + i, split="test",
+                          evidence=evidence)  # fmt: skip
+            reruns.append(rerun)
+    return Replication(space=TOY, experiments=experiments, reruns=reruns, stage=EXPLORE, later=REPLICATE,
+                       seed=0, seed_runs=3, formula="gain")  # fmt: skip
+
+
+def test_a_lead_that_falls_back_is_not_promoted_and_is_told_of() -> None:
+    known = told({1: 0.5, 2: 0.45, 5: 0.46, 6: 0.30})
+    assert [e.id for e in known.promoted] == [6]
+    assert [e.id for e in known.fallen] == [5]
+    assert [row[:2] for row in fallen_table(known).rows] == [("#5", "n5")]
+    wanted = known.missing()
+    assert {r.purpose for r in wanted} == {"rate"}
+    assert {r.experiment for r in wanted} == {1, 2, 6}
+
+
+def test_the_best_of_the_same_rates_is_taken_and_an_edge_is_told_of() -> None:
+    known = told({1: 0.5, 2: 0.45, 5: 0.46, 6: 0.30}, claims={1: 0.5, 2: 0.45, 6: 0.3})
+    assert set(known.rates.values()) == {1.0}
+    assert all("edge" in row[2] for row in rates_table(known).rows)
+
+
+def test_a_clear_gain_is_a_discovery_and_no_gain_is_none() -> None:
+    screens = {1: 0.5, 2: 0.45, 5: 0.30, 6: 0.30}
+    known = told(screens, claims={1: 0.5, 2: 0.45, 5: 0.45, 6: 0.30})
+    outcomes = {c.experiment: c.outcome for c in known.claims}
+    assert outcomes == {5: "unproven", 6: "discovery"}
+    assert "1 discovery, 1 unproven" in verdict(known)
+    assert claims_table(known).rows[0][:4] == ("#6", "n6", "discovery", "parabola")
+    worse = told(screens, claims={1: 0.5, 2: 0.30, 5: 0.45, 6: 0.45})
+    assert {c.outcome for c in worse.claims} == {"refuted"}
+    assert "honest zero" in verdict(worse)
+
+
+def test_only_a_discovery_is_run_again_in_equal_seconds_with_the_steps_that_fit() -> None:
+    screens = {1: 0.5, 2: 0.45, 5: 0.30, 6: 0.30}
+    known = told(screens, claims={1: 0.5, 2: 0.45, 5: 0.45, 6: 0.30})
+    slow = [
+        replace(r, evidence=replace(r.evidence, cpu_seconds=2.0)) if r.experiment == 6 and r.evidence else r
+        for r in known.reruns
+    ]
+    wanted = replace(known, reruns=slow).missing()
+    assert {(r.experiment, r.purpose, r.stage.steps, r.split) for r in wanted} == {
+        (6, "seconds", 120, "test")
+    }
+
+
+def test_a_failed_fresh_run_makes_no_discovery() -> None:
+    known = told({1: 0.5, 2: 0.45, 5: 0.46, 6: 0.30}, claims={1: 0.5, 2: 0.45, 6: 0.3})
+    from asi_arch.records import Failure
+
+    fault = Failure(phase="train", kind="nan", message="the loss is not finite")
+    broken = [
+        replace(r, evidence=replace(r.evidence, failure=fault, metrics={}))
+        if (r.experiment, r.purpose, r.seed) == (6, "claim", 3001) and r.evidence
+        else r
+        for r in known.reruns
+    ]
+    [claim] = replace(known, reruns=broken).claims
+    assert claim.outcome == "unproven"
+    assert "1 of 3 fresh runs failed" in claim.reason
+
+
+def test_without_a_lead_nothing_is_run() -> None:
+    known = told({})
+    none = replace(known, experiments=[e for e in known.experiments if e.kind == "baseline"])
+    assert none.missing() == []
+    assert "nothing to replicate" in verdict(none)
+
+
+def test_the_next_stage_is_the_shortest_longer_one() -> None:
+    stages = {s.name: s for s in (Stage(name="a", steps=9, learning_rate=1), EXPLORE, REPLICATE)}
+    space = replace(TOY, stages=stages | {"long": Stage(name="long", steps=9999, learning_rate=1)})
+    assert later_stage(space, EXPLORE).name == "replicate"
+    assert later_stage(space, space.stages["long"]).name == "long"
+
+
+# as a person meets it
+
+
+def asi_arch(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+
+
+def test_the_commands_print_claims_and_figures_by_machine(folder: Path) -> None:
+    done = asi_arch("verify", "--study", folder, "--top", 2, "--most", 3, "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    assert "Claims at stage replicate" in done.stdout
+    assert "for the claim, replicate of 240 steps, seed 3000" in done.stdout
+    listed = asi_arch("discoveries", "--study", folder, "--top", 2, "--most", 3)
+    assert listed.returncode == 0
+    assert listed.stdout.split("Claims at stage")[1] in done.stdout
+    claims = [
+        json.loads(line)
+        for line in asi_arch(
+            "discoveries", "--study", folder, "--top", 2, "--most", 3, "--json"
+        ).stdout.splitlines()
+    ]
+    assert {c["outcome"] for c in claims} <= {"discovery", "unproven", "refuted"}
+    assert all(c["comparisons"][0]["seeds"] == 3 for c in claims)
+
+
+def test_a_study_without_baselines_is_refused_in_one_line(tmp_path: Path) -> None:
+    toy_study(tmp_path / "new").close()
+    for command in ("verify", "discoveries"):
+        done = asi_arch(command, "--study", tmp_path / "new")
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+        assert "`asi-arch run`" in done.stderr
