@@ -518,7 +518,7 @@ def test_a_damaged_archive_is_refused_in_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_an_archive_from_before_there_were_calls_is_opened_and_gets_the_tables_it_lacks(
+def test_an_archive_of_an_earlier_program_is_opened_and_gets_the_tables_it_lacks(
     tmp_path: Path,
 ) -> None:
     archive = create_archive(tmp_path / "study.db", {"settings": "{}"})

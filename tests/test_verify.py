@@ -1,4 +1,4 @@
-"""From leads to claims on the toy space: which runs are made, what they allow to say, and that none is lost."""
+"""From leads to claims on the toy space: which runs are made, what they say, and that none is lost."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ from asi_arch.analyst.replication import Replication, Terms, later_stage
 from asi_arch.archive.sql import open_archive
 from asi_arch.discoveries import Rerun
 from asi_arch.loop.verify import Verifier, Watcher
-from asi_arch.records import Evidence, Experiment, Fitness, Job, Metric, Proposal, Stage
+from asi_arch.records import Evidence, Experiment, Failure, Fitness, Job, Metric, Proposal, Stage
 from asi_arch.report.claims import claims_table, fallen_table, rates_table, verdict
 from asi_arch.space import load_space
 from asi_arch.study import Study
@@ -49,11 +49,9 @@ def folder(searched: Path, tmp_path: Path) -> Path:
     return copy
 
 
-def verified(
-    folder: Path, pool: Any = None, terms: Terms = Terms(top=3, most=4), workers: int = 1
-) -> Replication:
+def verified(folder: Path, pool: Any = None, terms: Terms | None = None) -> Replication:
     study = Study.open(folder, pool=pool or HerePool())
-    known = Verifier(study.bench, workers, terms).verify(Watcher(), threading.Event())
+    known = Verifier(study.bench, 1, terms or Terms(top=3, most=4)).verify(Watcher(), threading.Event())
     study.close()
     return known
 
@@ -282,8 +280,6 @@ def test_only_a_discovery_is_run_again_in_equal_seconds_with_the_steps_that_fit(
 
 def test_a_failed_fresh_run_makes_no_discovery() -> None:
     known = told({1: 0.5, 2: 0.45, 5: 0.46, 6: 0.30}, claims={1: 0.5, 2: 0.45, 6: 0.3})
-    from asi_arch.records import Failure
-
     fault = Failure(phase="train", kind="nan", message="the loss is not finite")
     broken = [
         replace(r, evidence=replace(r.evidence, failure=fault, metrics={}))
@@ -326,12 +322,8 @@ def test_the_commands_print_claims_and_figures_by_machine(folder: Path) -> None:
     listed = asi_arch("discoveries", "--study", folder, "--top", 2, "--most", 3)
     assert listed.returncode == 0
     assert listed.stdout.split("Claims at stage")[1] in done.stdout
-    claims = [
-        json.loads(line)
-        for line in asi_arch(
-            "discoveries", "--study", folder, "--top", 2, "--most", 3, "--json"
-        ).stdout.splitlines()
-    ]
+    shown = asi_arch("discoveries", "--study", folder, "--top", 2, "--most", 3, "--json")
+    claims = [json.loads(line) for line in shown.stdout.splitlines()]
     assert {c["outcome"] for c in claims} <= {"discovery", "unproven", "refuted"}
     assert all(c["comparisons"][0]["seeds"] == 3 for c in claims)
 
