@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asi_arch.commands import verification
+from asi_arch.commands import ablation, verification
 from asi_arch.errors import SetupError
 from asi_arch.mcp_server import mcp
 from asi_arch.terminal import (
@@ -201,6 +201,7 @@ app.command(epilog=examples("asi-arch mcp --study studies/agents", "asi-arch mcp
 app.command(
     epilog=examples("asi-arch verify --top 5", "asi-arch verify --study studies/long --top 3 --most 5")
 )(verification.verify)
+app.command(epilog=examples("asi-arch ablate 17", "asi-arch ablate 17 --seeds 5"))(ablation.ablate)
 app.command(epilog=examples("asi-arch discoveries", "asi-arch discoveries --json"))(verification.discoveries)
 
 

@@ -86,7 +86,7 @@ class Replication:
             runs = self.evidence(e.id, "screen")
             if len(runs) >= SCREEN_SEEDS:
                 scored = all(run.metrics and run.failure is None for run in runs)
-                found[e.id] = mean(self._score(run, seeds) for run in runs) if scored else None
+                found[e.id] = mean(self.score(run, seeds) for run in runs) if scored else None
         return found
 
     @cached_property
@@ -108,7 +108,7 @@ class Replication:
             runs = [r for r in self._of(e.id, "rate") if r.evidence and r.evidence.metrics]
             runs = [r for r in runs if r.evidence and r.evidence.failure is None]
             if known and runs:
-                best = max(runs, key=lambda r: self._score(_measured(r), known))
+                best = max(runs, key=lambda r: self.score(_measured(r), known))
                 found[e.id] = best.stage.learning_rate
         return found
 
@@ -156,9 +156,13 @@ class Replication:
         against = [run for run in self.claim_runs(rival) if run.metrics and run.seed in seeds]
         reference = self.claim_runs(self.baselines[0])
         groups = [self.claim_runs(e) for e in (*self.baselines, *self.promoted)]
-        own, other = ([self._score(run, reference) for run in side] for side in (runs, against))
-        noise = fit_noise([self._score(r, reference) for r in group if r.metrics] for group in groups)
+        own, other = ([self.score(run, reference) for run in side] for side in (runs, against))
+        noise = fit_noise([self.score(r, reference) for r in group if r.metrics] for group in groups)
         return compare(own, other, noise, 0.95)
+
+    def score(self, run: Evidence, reference: Sequence[Evidence]) -> float:
+        """Give the fitness of a run against runs at the same stage, without a judge's mark."""
+        return score(run, reference, self.space, self.formula).value
 
     def missing(self) -> list[Rerun]:
         """Give the runs that come next: one step's, as far as what is known says; none when all is done."""
@@ -224,9 +228,6 @@ class Replication:
         """Give the seed's runs of the search, to which fitness at its stage is relative."""
         seed = self.baselines[0]
         return tuple(e for e in seed.evidence if e.stage == self.stage.name and e.metrics and not e.failure)
-
-    def _score(self, run: Evidence, reference: Sequence[Evidence]) -> float:
-        return score(run, reference, self.space, self.formula).value
 
 
 def later_stage(space: Space, stage: Stage) -> Stage:

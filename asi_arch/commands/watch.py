@@ -17,7 +17,7 @@ WORDS = {
     "rate": "at learning rate",
     "claim": "for the claim",
     "seconds": "in equal seconds",
-    "part": "without",
+    "part": "in parts",
 }
 
 
@@ -78,6 +78,8 @@ def told(rerun: Rerun, experiment: Experiment) -> str:
     if rerun.purpose == "rate":
         what = f"{what} {rerun.stage.learning_rate:g}"
     if rerun.purpose == "part":
-        what = f"{what} {rerun.part}"
+        what = (
+            f"without {rerun.part}" if rerun.source else f"whole{f', as {rerun.part}' if rerun.part else ''}"
+        )
     stage = f"{rerun.stage.name} of {rerun.stage.steps} steps"
     return f"#{experiment.id} {name} {what}, {stage}, seed {rerun.seed}"

@@ -63,6 +63,13 @@ class Grammar(Protocol):
         """Give all moves, always in the same order."""
         ...
 
+    def without_each(self, design: Design, base: Design) -> tuple[tuple[str, Design], ...]:
+        """Give the name of each part that sets a design apart from a base, and the design without it.
+
+        Each is a valid design that differs from the one given and from the others.
+        """
+        ...
+
     def title(self, design: Design) -> str:
         """Give a name for a design, made of words that say what it is: letters, digits, "_"."""
         ...

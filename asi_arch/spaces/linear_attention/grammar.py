@@ -9,6 +9,7 @@ from asi_arch.spaces.linear_attention.changes import fitted
 from asi_arch.spaces.linear_attention.design import Design, Fusion, Keys, Output, Values, from_json, tidy
 from asi_arch.spaces.linear_attention.limits import fault
 from asi_arch.spaces.linear_attention.moves import MOVES
+from asi_arch.spaces.linear_attention.parts import without_each
 from asi_arch.spaces.linear_attention.recognise import recognise
 from asi_arch.spaces.linear_attention.render import program, render
 from asi_arch.spaces.linear_attention.title import title
@@ -37,6 +38,10 @@ class LinearAttentionGrammar:
     def moves(self) -> tuple[Move, ...]:
         """Give all moves."""
         return MOVES
+
+    def without_each(self, design: Design, base: Design) -> tuple[tuple[str, Design], ...]:
+        """Give the design once for each part that sets it apart from a base, without that part."""
+        return without_each(design, base)
 
     def title(self, design: Design) -> str:
         """Name a design by its recurrence and by what sets it apart from DeltaNet."""

@@ -19,6 +19,14 @@ class SimulatedGrammar:
         """Give all moves: one for each change."""
         return tuple(_move(step) for step in STEPS)
 
+    def without_each(self, design: Design, base: Design) -> tuple[tuple[str, Design], ...]:
+        """Give the design without each of the changes that come after those it shares with a base."""
+        shared = next((i for i, (a, b) in enumerate(zip(design, base, strict=False)) if a != b), len(base))
+        found: dict[Design, str] = {}
+        for i in range(min(shared, len(design)), len(design)):
+            found.setdefault((*design[:i], *design[i + 1 :]), f"{design[i]} at {i}")
+        return tuple((name, other) for other, name in found.items())
+
     def title(self, design: Design) -> str:
         """Name a design by its last changes and their number, such as "add_gate_turn_norm_12"."""
         return "_".join((*design[-2:], str(len(design))))

@@ -27,6 +27,13 @@ class ToyGrammar:
         """Give all moves."""
         return (*_ADDING, *_TURNING, *_OTHER)
 
+    def without_each(self, design: Design, base: Design) -> tuple[tuple[str, Design], ...]:
+        """Give the rule without each term that a base lacks, and with each term that only the base has."""
+        found = [(f"the term {_told(term)}", tuple(t for t in design if t != term))
+                 for term in design if term not in base]  # fmt: skip
+        found += [(f"the lack of {_told(t)}", (*design, t)) for t in base if t not in design]
+        return tuple((name, other) for name, other in found if other and len(other) <= MOST_TERMS)
+
     def title(self, design: Design) -> str:
         """Name a rule by the kinds of its terms, such as "power_2_wave"."""
         counts = {kind: sum(term.kind == kind for term in design) for kind in KINDS}
@@ -37,6 +44,10 @@ class ToyGrammar:
         """Write a rule as source."""
         text = f"{name}.\n\n{motivation}".replace("\\", "/").replace('"', "'")
         return f'"""{text}\n"""\n\n{_body(design)}'
+
+
+def _told(term: Term) -> str:
+    return " ".join([term.kind, *(f"{value:g}" for value in term.values)])
 
 
 def grammar() -> ToyGrammar:
