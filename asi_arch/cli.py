@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asi_arch.commands import ablation, verification
+from asi_arch.commands import ablation, comparison, verification
 from asi_arch.errors import SetupError
 from asi_arch.mcp_server import mcp
 from asi_arch.terminal import (
@@ -202,6 +202,9 @@ app.command(
     epilog=examples("asi-arch verify --top 5", "asi-arch verify --study studies/long --top 3 --most 5")
 )(verification.verify)
 app.command(epilog=examples("asi-arch ablate 17", "asi-arch ablate 17 --seeds 5"))(ablation.ablate)
+app.command(epilog=examples("asi-arch compare studies/*", "asi-arch compare studies/a studies/b"))(
+    comparison.compare
+)
 app.command(epilog=examples("asi-arch discoveries", "asi-arch discoveries --json"))(verification.discoveries)
 
 
@@ -319,10 +322,17 @@ def _watched(study: "Study") -> bool:
 
 
 def _view(study: "Study") -> "View":
+    from asi_arch.loop.verify import replication_of
     from asi_arch.report.view import View
 
+    known = replication_of(study.bench)
     experiments = tuple(study.archive.experiments())
-    return View(space=study.space, settings=study.settings, experiments=experiments)
+    return View(
+        space=study.space,
+        settings=study.settings,
+        experiments=experiments,
+        replication=known if known.reruns else None,
+    )
 
 
 def _opened_view(folder: Path) -> "View":

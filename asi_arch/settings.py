@@ -58,6 +58,8 @@ class Settings:
     judge_draws: int = _setting(3, "times that a model judges a candidate, if there is one; 0: never")
     judge_weight: float = _setting(0.0, "weight of the judge's mark in the fitness, the other terms having 1")
     budget: str = _setting("full", "which runs are stopped early: full (none), halving, or racing")
+    leads: int = _setting(5, "best candidates that `asi-arch verify` replicates")
+    claim_seeds: int = _setting(8, "most fresh seeds of each side of a claim; 3 at least")
     steps: int = _setting(0, "training steps instead of the stage's own; 0: the stage's")
     learning_rate: float = _setting(0.0, "peak learning rate instead of the stage's own; 0: the stage's")
     check_seconds: float = _setting(900.0, "time limit of one candidate's checks")
@@ -222,8 +224,9 @@ _AT_LEAST_ONE = (
     "parent_ranks",
     "pool_batch",
     "novelty_attempts",
+    "leads",
 )
-_LEAST = dict.fromkeys(_AT_LEAST_ONE, 1) | {"model_temperature": -1}
+_LEAST = dict.fromkeys(_AT_LEAST_ONE, 1) | {"model_temperature": -1, "claim_seeds": 3}
 _CHOICES = {
     "fitness": ("gain", "paper"),
     "selection": ("paper", "uct", "map_elites", "thompson", "random", "best_of_n"),

@@ -14,7 +14,6 @@ from test_grammar import BASELINES, some
 from test_verify import searched  # noqa: F401 - a fixture
 from toy import HerePool
 
-from asi_arch.analyst.replication import Terms
 from asi_arch.calls import Message
 from asi_arch.errors import SetupError
 from asi_arch.llm.models import scripted_models
@@ -165,7 +164,7 @@ def best(study: Study) -> Experiment:
 
 
 def test_each_part_is_measured_beside_the_whole_and_the_baseline(study: Study, tmp_path: Path) -> None:
-    verifier = Verifier(study.bench, 1, Terms())
+    verifier = Verifier(study.bench, 1)
     known, chosen = verifier.replication(), best(study)
     found = anatomy(chosen, known.baselines, RULES)
     runs = ablation_runs(found, known.later, 0, 2)
@@ -187,7 +186,7 @@ def test_each_part_is_measured_beside_the_whole_and_the_baseline(study: Study, t
 
 
 def test_a_part_without_which_nothing_runs_is_told_and_not_counted(study: Study) -> None:
-    verifier = Verifier(study.bench, 1, Terms())
+    verifier = Verifier(study.bench, 1)
     known, chosen = verifier.replication(), best(study)
     found = anatomy(chosen, known.baselines, RULES)
     runs = ablation_runs(found, known.later, 0, 2)

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from toy import HerePool, toy_study
 
-from asi_arch.analyst.replication import Replication, Terms, later_stage
+from asi_arch.analyst.replication import Replication, later_stage
+from asi_arch.archive.folder import change_settings
 from asi_arch.archive.sql import open_archive
 from asi_arch.discoveries import Rerun
 from asi_arch.loop.verify import Verifier, Watcher
@@ -49,9 +50,10 @@ def folder(searched: Path, tmp_path: Path) -> Path:
     return copy
 
 
-def verified(folder: Path, pool: Any = None, terms: Terms | None = None) -> Replication:
+def verified(folder: Path, pool: Any = None, top: int = 3, most: int = 4) -> Replication:
+    change_settings(folder, {"leads": top, "claim_seeds": most})
     study = Study.open(folder, pool=pool or HerePool())
-    known = Verifier(study.bench, 1, terms or Terms(top=3, most=4)).verify(Watcher(), threading.Event())
+    known = Verifier(study.bench, 1).verify(Watcher(), threading.Event())
     study.close()
     return known
 
@@ -104,13 +106,13 @@ def test_verifying_again_runs_nothing_and_says_the_same(folder: Path) -> None:
 
 
 def test_more_leads_are_added_and_none_of_the_first_is_dropped(folder: Path) -> None:
-    few = verified(folder, terms=Terms(top=1, most=3))
+    few = verified(folder, top=1, most=3)
     assert len(few.leads) == 1
     pool = HerePool()
-    more = verified(folder, pool, terms=Terms(top=2, most=3))
+    more = verified(folder, pool, top=2, most=3)
     assert [e.id for e in more.leads][:1] == [e.id for e in few.leads]
     assert len(more.leads) == 2
-    fewer = verified(folder, terms=Terms(top=1, most=3))
+    fewer = verified(folder, top=1, most=3)
     assert len(fewer.leads) == 2  # a lead that was replicated stays in the count of tries
 
 
@@ -181,7 +183,7 @@ class Stopping(HerePool):
 def test_a_verification_that_is_stopped_keeps_what_had_ended(folder: Path) -> None:
     stop = threading.Event()
     study = Study.open(folder, pool=Stopping(stop, 5))
-    known = Verifier(study.bench, 1, Terms(top=3)).verify(Watcher(), stop)
+    known = Verifier(study.bench, 1).verify(Watcher(), stop)
     study.close()
     assert len(known.reruns) == 6  # the run that was under way when it was stopped, and those before
     assert known.missing()
@@ -319,10 +321,10 @@ def test_the_commands_print_claims_and_figures_by_machine(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Claims at stage replicate" in done.stdout
     assert "for the claim, replicate of 240 steps, seed 3000" in done.stdout
-    listed = asi_arch("discoveries", "--study", folder, "--top", 2, "--most", 3)
+    listed = asi_arch("discoveries", "--study", folder)
     assert listed.returncode == 0
     assert listed.stdout.split("Claims at stage")[1] in done.stdout
-    shown = asi_arch("discoveries", "--study", folder, "--top", 2, "--most", 3, "--json")
+    shown = asi_arch("discoveries", "--study", folder, "--json")
     claims = [json.loads(line) for line in shown.stdout.splitlines()]
     assert {c["outcome"] for c in claims} <= {"discovery", "unproven", "refuted"}
     assert all(c["comparisons"][0]["seeds"] == 3 for c in claims)

@@ -98,15 +98,16 @@ def binned(places: Sequence[float], total: float, unit: str, bins: int) -> Curve
     return Curve(unit=unit, edges=tuple(total * i / bins for i in range(bins + 1)), counts=tuple(counts))
 
 
-def find_law(curve: Curve, seed: int = 0, resamples: int = RESAMPLES) -> Law:
+def find_law(curve: Curve, seed: int = 0, resamples: int = RESAMPLES, what: str = "discoveries") -> Law:
     """Fit linear, power and saturating growth to a curve, and say which the data favour.
 
-    Counts are taken as Poisson's in disjoint bins, with a mean that follows the form. Intervals are
+    what: the word for what is counted. Counts are taken as Poisson's in disjoint bins, with a mean that
+    follows the form. Intervals are
     percentiles of a parametric bootstrap (B. Efron and R. Tibshirani, An Introduction to the
     Bootstrap, section 6.5).
     """
     if curve.total < FEWEST or len(curve.counts) < 4:
-        told = f"{curve.total} discoveries in {len(curve.counts)} bins: too few to tell forms apart."
+        told = f"{curve.total} {what} in {len(curve.counts)} bins: too few to tell forms apart."
         return Law(curve=curve, forms=(), verdict=told)
     edges = [edge / curve.edges[-1] for edge in curve.edges]
     fits = {name: fit(form, edges, curve.counts) for name, form in FORMS.items()}
@@ -117,7 +118,7 @@ def find_law(curve: Curve, seed: int = 0, resamples: int = RESAMPLES) -> Law:
         for name, f in fits.items()
     ]
     ranked = tuple(sorted(forms, key=lambda f: f.aicc))
-    return Law(curve=curve, forms=ranked, verdict=_verdict(curve, ranked))
+    return Law(curve=curve, forms=ranked, verdict=_verdict(curve, ranked, what))
 
 
 def training_flops(run: Evidence, tokens_per_step: float) -> float:
@@ -172,10 +173,10 @@ def _in_units(form: Form, found: Fit, total: float) -> dict[str, float]:
     return {"a": found.scale / -math.expm1(-1 / found.theta), "c": found.theta * total}
 
 
-def _verdict(curve: Curve, ranked: Sequence[Fitted]) -> str:
+def _verdict(curve: Curve, ranked: Sequence[Fitted], what: str) -> str:
     best, rest = ranked[0], ranked[1:]
     close = [f for f in rest if f.aicc - best.aicc < TOLD_APART]
-    found, by_name = f"{curve.total} discoveries", {f.form: f for f in ranked}
+    found, by_name = f"{curve.total} {what}", {f.form: f for f in ranked}
     if close:
         names = " and ".join(f.form for f in close)
         told = f"{found}: {best.form} growth fits best, but {names} growth cannot be told from it"
@@ -192,13 +193,13 @@ def _verdict(curve: Curve, ranked: Sequence[Fitted]) -> str:
             f"(p = {best.p:.2g}), so none should be drawn beyond the data."
         )
     if low <= 1 <= high:
-        return told + " A constant rate is not excluded: nothing here shows that discoveries speed up or end."
+        return told + " A constant rate is not excluded: nothing here shows that they come faster or end."
     if high < 1:
-        return told + " Discoveries come slower the more was spent."
+        return told + " They come slower the more was spent."
     first, middle, last = _thirds(curve)
     trend = "and still do" if last > middle else "but only early on"
     return (
-        f"{told} Discoveries came faster the more was spent, {trend}: {first:.0f}, {middle:.0f} and "
+        f"{told} They came faster the more was spent, {trend}: {first:.0f}, {middle:.0f} and "
         f"{last:.0f} in the thirds of the compute."
     )
 

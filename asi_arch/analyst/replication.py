@@ -92,10 +92,17 @@ class Replication:
     @cached_property
     def promoted(self) -> tuple[Experiment, ...]:
         """Give the leads that stayed above every baseline when they were run again."""
-        bars = [self.screened.get(e.id) for e in self.baselines]
-        bar = max((value for value in bars if value is not None), default=1.0)
-        done = all(e.id in self.screened for e in (*self.baselines, *self.leads))
-        return tuple(e for e in self.leads if done and (self.screened[e.id] or 0.0) > bar)
+        bar = self.screen_bar
+        return tuple(e for e in self.leads if bar is not None and (self.screened.get(e.id) or 0.0) > bar)
+
+    @property
+    def screen_bar(self) -> float | None:
+        """Give the best baseline's mean in fresh runs at the search's stage; None before all have theirs."""
+        if not self.baselines or not all(e.id in self.screened for e in self.baselines):
+            return None
+        return max(
+            (value for e in self.baselines if (value := self.screened[e.id]) is not None), default=None
+        )
 
     @cached_property
     def rates(self) -> dict[int, float]:
@@ -132,7 +139,8 @@ class Replication:
     def fallen(self) -> tuple[Experiment, ...]:
         """Give the leads that did not stay above every baseline."""
         kept = {e.id for e in self.promoted}
-        return tuple(e for e in self.leads if e.id in self.screened and e.id not in kept)
+        done = [e for e in self.leads if e.id in self.screened and self.screen_bar is not None]
+        return tuple(e for e in done if e.id not in kept)
 
     def claim_runs(self, experiment: Experiment) -> tuple[Evidence, ...]:
         """Give an experiment's runs for claims, failed ones too, by seed."""

@@ -41,7 +41,6 @@ def ablate(
     """
     from threading import Event
 
-    from asi_arch.analyst.replication import Terms
     from asi_arch.commands.watch import RerunWatch
     from asi_arch.engineer.isolation import detect, require_isolation
     from asi_arch.live import stop_on_interrupt
@@ -60,7 +59,7 @@ def ablate(
         chosen = experiments.get(id)
         if chosen is None or chosen.kind != "candidate" or chosen.status != "finished":
             raise SetupError(f"experiment {id} is no candidate that was measured; `asi-arch best` lists some")
-        verifier = Verifier(opened.bench, opened.workers, Terms())
+        verifier = Verifier(opened.bench, opened.workers)
         known = verifier.replication()
         grammar = resolve(opened.space.grammar)() if opened.space.grammar else None
         found = anatomy(chosen, known.baselines, grammar, _grouping(opened, id))

@@ -13,14 +13,18 @@ if TYPE_CHECKING:
 
     from asi_arch.analyst.replication import Replication
 
-Top = Annotated[int, typer.Option("--top", metavar="K", min=1, help="How many of the best candidates.")]
-Most = Annotated[int, typer.Option("--most", metavar="N", min=3, help="Most seeds for one claim.")]
+Top = Annotated[
+    int | None, typer.Option("--top", metavar="K", min=1, help="How many of the best candidates.")
+]
+Most = Annotated[
+    int | None, typer.Option("--most", metavar="N", min=3, help="Most seeds of each side of a claim.")
+]
 
 
 def verify(
     study: StudyFolder = STUDY,
-    top: Top = 5,
-    most: Most = 8,
+    top: Top = None,
+    most: Most = None,
     workers: Workers = 0,
     contained: Contained = False,
 ) -> None:
@@ -29,11 +33,12 @@ def verify(
     They run again at the stage of the search with fresh seeds. What stays above every baseline is promoted to
     the next longer stage: there it and all baselines each get the best of three learning rates, and then as
     many fresh seeds as a power calculation asks for, scored on data that nothing was chosen by. It may be
-    stopped at any time, and goes on where it was. `asi-arch discoveries` prints the same tables later.
+    stopped at any time, and goes on where it was; how many leads and seeds is kept in the study's settings.
+    `asi-arch discoveries` prints the same tables later.
     """
     from threading import Event
 
-    from asi_arch.analyst.replication import Terms
+    from asi_arch.archive.folder import change_settings
     from asi_arch.commands.watch import RerunWatch
     from asi_arch.engineer.isolation import detect, require_isolation
     from asi_arch.live import stop_on_interrupt
@@ -43,9 +48,11 @@ def verify(
     if contained:
         require_isolation(detect())
     stop = Event()
+    given = {"leads": top, "claim_seeds": most}
+    change_settings(study, {key: value for key, value in given.items() if value is not None})
     with closing(Study.open(study, workers=workers)) as opened:
         opened.require_measured()
-        verifier = Verifier(opened.bench, opened.workers, Terms(top=top, most=most))
+        verifier = Verifier(opened.bench, opened.workers)
         with RerunWatch(console()) as watch, stop_on_interrupt(stop, watch.message) as told:
             known = verifier.verify(watch, stop)
             told()
@@ -57,8 +64,6 @@ def verify(
 
 def discoveries(
     study: StudyFolder = STUDY,
-    top: Top = 5,
-    most: Most = 8,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a claim.")] = False,
 ) -> None:
     """List what survived replication, and what did not.
@@ -66,7 +71,7 @@ def discoveries(
     Each claim with its gain in fitness over the baseline that is hardest to beat, interval, seeds, p value
     after correction for all claims, and its costs over that baseline's. Nothing is run.
     """
-    known = opened_replication(study, top, most)
+    known = opened_replication(study)
     if as_json:
         from asi_arch.records import to_json
 
@@ -76,15 +81,14 @@ def discoveries(
     print_claims(known)
 
 
-def opened_replication(study: "Path", top: int, most: int) -> "Replication":
+def opened_replication(study: "Path") -> "Replication":
     """Give what a study's archive knows of its leads."""
-    from asi_arch.analyst.replication import Terms
     from asi_arch.loop.verify import replication_of
     from asi_arch.study import Study
 
     with closing(Study.open(study)) as opened:
         opened.require_measured()
-        return replication_of(opened.bench, Terms(top=top, most=most))
+        return replication_of(opened.bench)
 
 
 def print_claims(known: "Replication") -> None:

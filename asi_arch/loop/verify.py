@@ -26,12 +26,12 @@ class Verifier:
     goes on where it was.
     """
 
-    def __init__(self, bench: Bench, workers: int, terms: Terms) -> None:
-        self._bench, self._workers, self._terms = bench, workers, terms
+    def __init__(self, bench: Bench, workers: int) -> None:
+        self._bench, self._workers = bench, workers
 
     def replication(self) -> Replication:
         """Give what is known now."""
-        return replication_of(self._bench, self._terms)
+        return replication_of(self._bench)
 
     def verify(self, watch: "Watcher", stop: threading.Event) -> Replication:
         """Do all runs that replication asks for, and give what is known then.
@@ -122,8 +122,8 @@ class Watcher:
         """Take note of what was measured, and in how many seconds."""
 
 
-def replication_of(bench: Bench, terms: Terms) -> Replication:
-    """Give what an archive knows of a study's leads."""
+def replication_of(bench: Bench) -> Replication:
+    """Give what an archive knows of a study's leads, on the terms of its settings."""
     return Replication(
         space=bench.space,
         experiments=bench.archive.experiments(),
@@ -133,5 +133,5 @@ def replication_of(bench: Bench, terms: Terms) -> Replication:
         seed=bench.settings.seed,
         seed_runs=bench.settings.seed_runs,
         formula=bench.settings.fitness,
-        terms=terms,
+        terms=Terms(top=bench.settings.leads, most=bench.settings.claim_seeds),
     )

@@ -51,7 +51,7 @@ def rates_table(known: Replication) -> Table:
 
 def fallen_table(known: Replication) -> Table:
     """Give the leads that fell back when they were run again at the search's stage."""
-    bar = max((known.screened.get(e.id) or 0.0 for e in known.baselines), default=0.0)
+    bar = known.screen_bar or 0.0
     rows = []
     for e in known.fallen:
         again = known.screened.get(e.id)

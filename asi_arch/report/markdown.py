@@ -3,12 +3,15 @@
 from pathlib import Path
 
 from asi_arch.records import Experiment
+from asi_arch.report.claims import claims_table, fallen_table, rates_table, reasons, verdict
+from asi_arch.report.law import LEADS, counted, draw_law, law_table, laws
 from asi_arch.report.plots import draw_curves, draw_progress, draw_tasks
 from asi_arch.report.tables import Table, duration, leaderboard, noise_table
 from asi_arch.report.tree import draw_tree
 from asi_arch.report.view import View, by_fitness, cpu_seconds, fitness_of, is_stopped, name_of
 
 BEST = 15  # candidates in the leaderboard
+LEADS_ARE = " (candidates that passed every baseline in a single run), since few are proven"
 TOLD = 5  # candidates whose motivation and finding are told
 
 
@@ -25,7 +28,17 @@ def write_report(view: View, folder: Path) -> Path:
         draw(view, folder / f"{name}.png")
     page = folder / "report.md"
     page.write_text(
-        "\n".join([*_head(view), *_scores(view), *_figures(view), *_best(view), *_failures(view)])
+        "\n".join(
+            [
+                *_head(view),
+                *_scores(view),
+                *_claims(view),
+                *_figures(view),
+                *_law(view, folder),
+                *_best(view),
+                *_failures(view),
+            ]
+        )
     )
     return page
 
@@ -99,6 +112,47 @@ def _figures(view: View) -> list[str]:
     if len(view.space.metrics) > 1:
         lines += ["## Tasks", "", "![The first two metrics against each other](tasks.png)", ""]
     return [*lines, "## Family tree", "", "![Family tree of all experiments](tree.png)", ""]
+
+
+def _claims(view: View) -> list[str]:
+    """Tell of claims, once leads have been run again."""
+    known = view.replication
+    if known is None:
+        return []
+    lines = ["## Claims", "", verdict(known), ""]
+    if known.claims:
+        lines += [
+            f"Fitness at stage {known.later.name} on the test split, over the baseline that is hardest to "
+            "beat; p adjusted over all claims (docs/claims.md). Costs are the candidate's over that one's.",
+            "",
+            claims_table(known).to_markdown(),
+            *(f"- {line}" for line in reasons(known.claims).splitlines()),
+            "",
+            "Learning rates, chosen among the same for all:",
+            "",
+            rates_table(known).to_markdown(),
+        ]
+    if known.fallen:
+        lines += ["Leads that fell back when they were run again:", "", fallen_table(known).to_markdown()]
+    return lines
+
+
+def _law(view: View, folder: Path) -> list[str]:
+    """Draw the discovery curve, where there is enough to fit."""
+    fitted = laws(view)
+    if not fitted:
+        return []
+    what, law = counted(view)[0], fitted[0][1]
+    draw_law(view, law, folder / "discovery_curve.png")
+    return [
+        "## Discovery curve",
+        "",
+        f"Counted are {what}{LEADS_ARE if what == LEADS else ''}. {law.verdict}",
+        "",
+        "![Count over candidates, with fitted forms](discovery_curve.png)",
+        "",
+        law_table(fitted).to_markdown(),
+    ]
 
 
 def _best(view: View) -> list[str]:

@@ -22,7 +22,7 @@ def draw_progress(view: View, path: Path) -> None:
     """
     candidates, lines = view.candidates(), by_fitness(view.baselines())
     seconds = list(accumulate(cpu_seconds(e) for e in candidates))
-    unit, length = _time_unit(max(seconds, default=0.0))
+    unit, length = time_unit(max(seconds, default=0.0))
     times = [second / length for second in seconds]
     ended = list(zip(times, candidates, strict=True))
     scored = [(time, fitness_of(e), e.id) for time, e in ended if e.fitness]
@@ -111,7 +111,7 @@ def unbeaten(points: Sequence[Point], across: MetricSpec, up: MetricSpec) -> lis
     return front
 
 
-def _time_unit(seconds: float) -> tuple[str, float]:
+def time_unit(seconds: float) -> tuple[str, float]:
     """Give the unit in which a time reads well, and its length in seconds."""
     units = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
     return next((unit for unit in units if seconds >= 3 * unit[1]), units[-1])

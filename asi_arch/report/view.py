@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from asi_arch.analyst.replication import Replication
 from asi_arch.analyst.statistics import mean, runs_at
 from asi_arch.records import Cost, Evidence, Experiment
 from asi_arch.search.budgets.base import STOPPED
@@ -12,11 +13,15 @@ from asi_arch.space import Space
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What a report is drawn from. experiments: all of a study, by id."""
+    """What a report is drawn from.
+
+    experiments: all of a study, by id. replication: what is known of its leads; None before any was rerun.
+    """
 
     space: Space
     settings: Settings
     experiments: tuple[Experiment, ...]
+    replication: Replication | None = None
 
     def seed_runs(self) -> tuple[Evidence, ...]:
         """Give the seed's runs at the study's stage; empty while it is not measured."""
