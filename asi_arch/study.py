@@ -245,7 +245,8 @@ class Study:
     def members(self) -> list[Member]:
         """Give what a policy of selection sees of the study."""
         rows = self.archive.rows()  # before the experiments, so that none of it is newer than they are
-        return self._members.of(rows, self.archive.experiments(), self.bench.seed_id)
+        experiments = self.archive.experiments()
+        return self._members.of(rows, experiments, self.bench.seed_id, self.bench.fresh())
 
     def brief(
         self, id: int, parent: int, references: Sequence[int], members: Sequence[Member] | None = None

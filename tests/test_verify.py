@@ -337,3 +337,20 @@ def test_a_study_without_baselines_is_refused_in_one_line(tmp_path: Path) -> Non
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1
         assert "`asi-arch run`" in done.stderr
+
+
+def test_a_member_of_the_pool_is_scored_by_all_its_runs_at_the_stage(folder: Path) -> None:
+    study = Study.open(folder, pool=HerePool())
+    before = {m.id: m for m in study.members()}
+    study.close()
+    known = verified(folder)
+    study = Study.open(folder, pool=HerePool())
+    after = {m.id: m for m in study.members()}
+    study.close()
+    lead = known.leads[0]
+    again = known.screened[lead.id]
+    assert again is not None
+    assert after[lead.id].runs == before[lead.id].runs + 2 == 3
+    assert after[lead.id].fitness == pytest.approx(((before[lead.id].fitness or 0.0) + 2 * again) / 3)
+    touched = {e.id for e in (*known.leads, *known.baselines)}
+    assert all(after[id] == before[id] for id in before if id not in touched)

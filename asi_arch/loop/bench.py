@@ -219,6 +219,16 @@ class Bench:
             planned=self.settings.experiments,
         )
 
+    def fresh(self) -> dict[int, list[float]]:
+        """Give the fitness in each rerun at the stage, by experiment: runs that were made after its end."""
+        found: dict[int, list[float]] = {}
+        for rerun in self.archive.reruns():
+            run = rerun.evidence
+            if rerun.purpose == "screen" and run is not None and run.metrics and run.failure is None:
+                value = score(run, self.seed_runs(), self.space, self.settings.fitness).value
+                found.setdefault(rerun.experiment, []).append(value)
+        return found
+
     def _reference(self) -> dict[str, float]:
         """Give the seed's mean of each metric, as measured in this study."""
         return {spec.name: mean_metric(self.seed_runs(), spec.name) for spec in self.space.metrics}

@@ -22,14 +22,17 @@ POINTS = 60  # of a drawn form
 
 
 def counted(view: View) -> tuple[str, tuple[Experiment, ...]]:
-    """Give what the curve counts, in words, and those: discoveries where there are enough, else leads."""
-    known = view.replication
-    proven = {c.experiment for c in known.claims if c.outcome == "discovery"} if known else set()
-    if len(proven) >= FEWEST:
-        return PROVEN, tuple(e for e in view.candidates() if e.id in proven)
+    """Give what the curve counts, in words, and those: discoveries where every lead was replicated.
+
+    Else leads: of a few that were chosen because they were best, when they came tells of the choice.
+    """
     rivals = by_fitness(e for e in view.baselines() if e.kind == "baseline")
     bar = fitness_of(rivals[0]) if rivals else 1.0
     ahead = tuple(e for e in view.candidates() if e.fitness and fitness_of(e) > bar)
+    known = view.replication
+    proven = {c.experiment for c in known.claims if c.outcome == "discovery"} if known else set()
+    if known and len(proven) >= FEWEST and {e.id for e in ahead} <= {e.id for e in known.leads}:
+        return PROVEN, tuple(e for e in ahead if e.id in proven)
     return LEADS, ahead
 
 

@@ -11,7 +11,7 @@ from asi_arch.report.tree import draw_tree
 from asi_arch.report.view import View, by_fitness, cpu_seconds, fitness_of, is_stopped, name_of
 
 BEST = 15  # candidates in the leaderboard
-LEADS_ARE = " (candidates that passed every baseline in a single run), since few are proven"
+LEADS_ARE = " (candidates that passed every baseline in a single run), since not all were replicated"
 TOLD = 5  # candidates whose motivation and finding are told
 
 

@@ -1,6 +1,7 @@
 """From the archive to what a policy sees: members with the mean fitness of their runs and their behaviour."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from asi_arch.archive.base import Row
 from asi_arch.records import Cost, Experiment
@@ -19,17 +20,24 @@ class Members:
         self._stage = stage
         self._known: dict[tuple[int, int], tuple[int, Cell]] = {}
 
-    def of(self, rows: Sequence[Row], experiments: Sequence[Experiment], seed: int) -> list[Member]:
+    def of(
+        self,
+        rows: Sequence[Row],
+        experiments: Sequence[Experiment],
+        seed: int,
+        fresh: Mapping[int, Sequence[float]],
+    ) -> list[Member]:
         """Give the members of a study in the order of ids.
 
         Args:
             rows: of the archive, read before the experiments.
             experiments: of the archive.
             seed: id of the seed's experiment.
+            fresh: fitness in each run that was made after an experiment ended, by id.
         """
         by_id = {e.id: e for e in experiments}
         cost = next((run.cost for run in reversed(by_id[seed].evidence)), Cost())
-        return [self._member(row, by_id[row.id], cost) for row in rows]
+        return [_refreshed(self._member(row, by_id[row.id], cost), fresh.get(row.id, ())) for row in rows]
 
     def _member(self, row: Row, experiment: Experiment, seed: Cost) -> Member:
         runs, cell = self._runs_and_cell(experiment, seed) if row.status == "finished" else (0, ())
@@ -50,3 +58,11 @@ class Members:
             runs = sum(e.stage == self._stage and bool(e.metrics) for e in experiment.evidence)
             self._known[key] = (runs, behaviour(experiment, seed))
         return self._known[key]
+
+
+def _refreshed(member: Member, fresh: Sequence[float]) -> Member:
+    """Give a member with the mean over all its runs, those after its end included."""
+    if member.fitness is None or not fresh:
+        return member
+    runs = member.runs + len(fresh)
+    return replace(member, fitness=(member.fitness * member.runs + sum(fresh)) / runs, runs=runs)
