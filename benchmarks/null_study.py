@@ -2,10 +2,9 @@
 
     python benchmarks/null_study.py [--studies 200] [--json]
 
-Each study is simulated with the noise that was measured on a laptop: a search picks the
-best of many single runs as leads, these are replicated on fresh seeds at the longer stage, as often as the
-power calculation asks, and all are judged together. The printed rate is of studies with any discovery; its
-interval is Clopper and Pearson's at 95 %.
+Each study is simulated with the noise that was measured on a laptop, from the search to the last run that
+`asi-arch verify` would ask for, by the code that plans and judges these (`analyst/replication.py`). The
+printed rate is of studies with any discovery; its interval is Clopper and Pearson's at 95 %.
 """
 
 import argparse
@@ -19,10 +18,11 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import beta
 
-from asi_arch.analyst.claims import Question, fitness_measure, judge_leads
 from asi_arch.analyst.fitness import score
+from asi_arch.analyst.replication import Replication, Terms
 from asi_arch.analyst.statistics import mean_metric
-from asi_arch.records import Evidence, Experiment, Metric, Proposal, Stage
+from asi_arch.discoveries import Rerun
+from asi_arch.records import Evidence, Experiment, Fitness, Kind, Metric, Proposal, Stage
 from asi_arch.space import MetricSpec, Space
 
 # Mean and standard deviation of single runs, 3 seeds each: text in bits per byte, recall in nats. At
@@ -63,11 +63,13 @@ SPACE = Space(
             scale={"explore": 0.37, "replicate": 0.18},
         ),
     ),
-    stages={name: Stage(name=name, steps=1, learning_rate=1.0) for name in ("explore", "replicate")},
+    stages={
+        "explore": Stage(name="explore", steps=1, learning_rate=1.0),
+        "replicate": Stage(name="replicate", steps=2, learning_rate=1.0),
+    },
     engine="",
 )  # fmt: skip
 SEED_RUNS = 3
-ALPHA = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,47 +114,55 @@ class Outcome:
 
     discoveries: int
     leads: int
+    promoted: int
     runs: int
     single: bool
 
 
 def simulate(world: World, number: int, candidates: int = 100, most_leads: int = 5) -> Outcome:
-    """Run one null study with its number as seed."""
+    """Run one null study with its number as seed: a search, then all that `asi-arch verify` would run."""
     dice = random.Random(f"null/{world.title}/{number}")
     baselines = [_baseline(i, name, world, dice) for i, name in enumerate(world.baselines, 1)]
     seed = baselines[0].evidence
-    twins = [dice.choice(world.baselines) for _ in range(candidates)]
+    models = {b.id: (name, name) for b, name in zip(baselines, world.baselines, strict=True)}
     pool = []
-    for id, name in enumerate(twins, len(baselines) + 1):
-        noise = world.noise_of(name, dice)
-        run = _run(name, noise, "explore", 0, world, dice)
-        pool.append((score(run, seed, SPACE, "gain").value, id, name, noise, run))
-    best = max(max(score(run, seed, SPACE, "gain").value for run in b.evidence) for b in baselines)
-    chosen = [entry for entry in sorted(pool, reverse=True)[:most_leads] if entry[0] > best]
-    single = any(_stands_out(run, baselines) for *_, run in pool)
-    leads = [_experiment(id, "candidate", name, (run,)) for _, id, name, _, run in chosen]
-    models = {id: (name, noise) for _, id, name, noise, _ in chosen}
-    models |= {b.id: (name, name) for b, name in zip(baselines, world.baselines, strict=True)}
-    wanted = dict.fromkeys(models, 3)
+    for id in range(len(baselines) + 1, len(baselines) + 1 + candidates):
+        name = dice.choice(world.baselines)
+        models[id] = (name, world.noise_of(name, dice))
+        pool.append(_experiment(id, "candidate", name, (_run(*models[id], "explore", 0, world, dice),), seed))
+    experiments = [*(_experiment(b.id, "baseline", _name(b), b.evidence, seed) for b in baselines), *pool]
+    reruns: list[Rerun] = []
     while True:
-        baselines, leads = (
-            [_replicated(e, *models[e.id], wanted[e.id], world, dice) for e in group]
-            for group in (baselines, leads)
+        known = Replication(
+            space=SPACE,
+            experiments=experiments,
+            reruns=tuple(reruns),
+            stage=SPACE.stages["explore"],
+            later=SPACE.stages["replicate"],
+            seed=0,
+            seed_runs=SEED_RUNS,
+            formula="gain",
+            terms=Terms(top=most_leads),
         )
-        reference = [run for run in baselines[0].evidence if run.stage == "replicate"]
-        measure = fitness_measure(SPACE, reference, "gain")
-        question = Question(stage="replicate", measure=measure, seen=range(SEED_RUNS), alpha=ALPHA)
-        claims = judge_leads(leads, baselines, question)
-        short = [claim for claim in claims if claim.outcome == "open"]
-        if not short:
+        missing = known.missing()
+        if not missing or any(rerun.purpose == "seconds" for rerun in missing):
             break
-        for claim in short:
-            wanted[claim.experiment] = max(wanted[claim.experiment], claim.planned)
-            for b in baselines:
-                wanted[b.id] = max(wanted[b.id], claim.planned)
-    runs = sum(len(e.evidence) for e in (*baselines, *leads))
-    found = sum(claim.outcome == "discovery" for claim in claims)
-    return Outcome(discoveries=found, leads=len(leads), runs=runs, single=single)
+        for rerun in missing:
+            run = _run(*models[rerun.experiment], rerun.stage.name, rerun.seed, world, dice)
+            reruns.append(replace(rerun, evidence=run))
+    found = sum(claim.outcome == "discovery" for claim in known.claims)
+    single = any(_stands_out(e.evidence[0], baselines) for e in pool)
+    return Outcome(
+        discoveries=found,
+        leads=len(known.leads),
+        promoted=len(known.promoted),
+        runs=len(reruns),
+        single=single,
+    )
+
+
+def _name(experiment: Experiment) -> str:
+    return experiment.proposal.name if experiment.proposal else ""
 
 
 def _stands_out(run: Evidence, baselines: Sequence[Experiment]) -> bool:
@@ -164,20 +174,19 @@ def _stands_out(run: Evidence, baselines: Sequence[Experiment]) -> bool:
 
 def _baseline(id: int, name: str, world: World, dice: random.Random) -> Experiment:
     runs = [_run(name, name, "explore", s, world, dice) for s in range(SEED_RUNS if id == 1 else 1)]
-    return _experiment(id, "baseline", name, tuple(runs))
+    return _experiment(id, "baseline", name, tuple(runs), ())
 
 
-def _experiment(id: int, kind: str, name: str, runs: tuple[Evidence, ...]) -> Experiment:
-    proposal = Proposal(name=name, motivation="", source=name, author="")
-    return Experiment(id=id, kind=kind, status="finished", proposal=proposal, evidence=runs)  # type: ignore[arg-type]
-
-
-def _replicated(
-    experiment: Experiment, name: str, noise: str, wanted: int, world: World, dice: random.Random
+def _experiment(
+    id: int, kind: Kind, name: str, runs: tuple[Evidence, ...], seed: Sequence[Evidence]
 ) -> Experiment:
-    have = sum(run.stage == "replicate" for run in experiment.evidence)
-    new = [_run(name, noise, "replicate", SEED_RUNS + i, world, dice) for i in range(have, wanted)]
-    return replace(experiment, evidence=(*experiment.evidence, *new))
+    """Give a finished experiment; seed: runs that its fitness is against, or () for none yet."""
+    proposal = Proposal(name=name, motivation="", source=name, author="")
+    fitness = None
+    if seed:
+        values = [score(run, seed, SPACE, "gain").value for run in runs]
+        fitness = Fitness(formula="gain", value=sum(values) / len(values))
+    return Experiment(id=id, kind=kind, status="finished", proposal=proposal, evidence=runs, fitness=fitness)
 
 
 def _run(name: str, noise: str, stage: str, seed: int, world: World, dice: random.Random) -> Evidence:
@@ -212,6 +221,7 @@ def summary(world: World, outcomes: Sequence[Outcome]) -> dict[str, object]:
         "world": world.title,
         "studies": total,
         "with_leads": sum(o.leads > 0 for o in outcomes),
+        "with_promoted": sum(o.promoted > 0 for o in outcomes),
         "with_false_discovery": false,
         "rate": false / total,
         "low": low,
@@ -234,6 +244,7 @@ def main() -> None:
     columns = (
         "nothing is better in",
         "with leads",
+        "with promoted ones",
         "any false discovery",
         "95 %",
         "from single runs",
@@ -243,7 +254,7 @@ def main() -> None:
         table.add_column(column)
     for row in rows:
         table.add_row(
-            str(row["world"]), str(row["with_leads"]), f"{row['rate']:.1%}",
+            str(row["world"]), str(row["with_leads"]), str(row["with_promoted"]), f"{row['rate']:.1%}",
             f"{row['low']:.1%} to {row['high']:.1%}", f"{row['single_run_rate']:.0%}",
             f"{row['mean_runs']:.0f}",
         )  # fmt: skip
