@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, TypeVar, cast
 
+from asi_arch.provenance import Attribution
+
 Record = TypeVar("Record")
 Split = Literal["train", "validation", "test"]
 
@@ -82,8 +84,7 @@ class Evidence:
 
     stage: a stage's name, or "checks" when nothing was trained.
     graph_hash: of the graphs that are trained; "" when the source never became a graph.
-    function_hash: of what the graph computes from fixed parameters and inputs, whatever it is made of; ""
-    while unknown.
+    function_hash: of what the graph computes from fixed parameters and inputs; "" while unknown.
     bundle: those graphs as JSON text; the archive keeps it once for each hash.
     curve: (step, training loss) pairs. metrics: by the names of `Space.metrics`.
     details: finer figures by name, such as the recall at each number of pairs.
@@ -149,6 +150,7 @@ class Proposal:
     author: `baseline`, `symbolic`, `person`, `model` (the experiment's calls say which) or an agent's name.
     parents, references: experiment ids. cognitions: cognition ids that it rests on.
     moves: names of the changes against the parent, when the author thinks in moves.
+    origins: what decided each move, noted as it was drawn; empty where the author notes no such thing.
     """
 
     name: str
@@ -159,6 +161,7 @@ class Proposal:
     references: tuple[int, ...] = ()
     cognitions: tuple[str, ...] = ()
     moves: tuple[str, ...] = ()
+    origins: tuple[Attribution, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +250,7 @@ class Experiment:
     evidence: one for each (stage, seed) that was measured, in the order of measuring.
     repeats: what the id proposed before its proposal, in order; all refused as known.
     attempts: sources that failed and were mended, in order; the proposal holds the last source.
+    attribution: where each changed component came from; empty while open, and where nobody can tell.
     settings: those in force at the proposal, by name.
     claimed_at, ended_at: seconds since the epoch; 0 when not yet.
     """
@@ -262,6 +266,7 @@ class Experiment:
     judgement: Judgement | None = None
     repeats: tuple[Repeat, ...] = ()
     attempts: tuple[Attempt, ...] = ()
+    attribution: tuple[Attribution, ...] = ()
     settings: Mapping[str, int | float | str] = field(default_factory=dict)
     claimed_at: float = 0.0
     ended_at: float = 0.0

@@ -94,12 +94,12 @@ def _opening(experiment: Experiment, parent: Experiment | None, runs: int) -> st
     if proposal and proposal.moves:
         changed = f"by {_listed(_words(m) for m in proposal.moves)}"
     else:
-        idea = _first_line(proposal.source) if proposal else ""
+        idea = first_line(proposal.source) if proposal else ""
         changed = f"to '{idea}'" if idea else "by a new source"
     return f"#{experiment.id} {name}{over}: #{parent.id} changed {changed}."
 
 
-def _first_line(source: str) -> str:
+def first_line(source: str) -> str:
     """Give the first line of a source's docstring, its author's own short words; "" where there is none."""
     found = DOCSTRING.match(source)  # no parser: a source may be anything
     text = found[1] if found else ""

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from asi_arch.analyst.explain import explain
 from asi_arch.analyst.fitness import score
+from asi_arch.analyst.provenance import attribute
 from asi_arch.analyst.statistics import mean, mean_metric, runs_at
 from asi_arch.archive.base import Archive
 from asi_arch.errors import SetupError
@@ -165,7 +166,8 @@ class Bench:
             for e in self.archive.experiments()
             if parents and e.id != experiment.id and e.proposal and parents[0] in e.proposal.parents
         ]
-        ended = replace(ended, finding=explain(ended, parent, siblings, seed, self.space))
+        finding = explain(ended, parent, siblings, seed, self.space)
+        ended = replace(ended, finding=finding, attribution=attribute(ended))
         self.archive.record(critics.explain(ended, parent, siblings) if critics and not failure else ended)
         return self.archive.get(experiment.id)
 

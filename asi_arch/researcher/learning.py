@@ -19,6 +19,14 @@ FAILURE = -2.0  # the gain of a failed child, in scales
 
 
 @dataclass(frozen=True, slots=True)
+class Dice:
+    """What chance says in one sample: the noise's variance, and a standard normal number for each effect."""
+
+    variance: float
+    normal: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
 class Beliefs:
     """What trials say of moves: the effects' posterior, in units of `scale`.
 
@@ -50,12 +58,18 @@ class Beliefs:
 
     def sample(self, rng: random.Random) -> dict[str, float]:
         """Draw an effect for each move, in units of the scale; all draws come from `rng`."""
+        return self.effects(self.throw(rng))
+
+    def throw(self, rng: random.Random) -> Dice:
+        """Draw the dice of one sample: all that `sample` takes from `rng`."""
+        return Dice(self.rate / rng.gammavariate(self.shape, 1.0), [rng.gauss(0.0, 1.0) for _ in self.mean])
+
+    def effects(self, dice: Dice) -> dict[str, float]:
+        """Give the sample that some dice make; other beliefs over the same moves may read them too."""
         import numpy as np
 
-        variance = self.rate / rng.gammavariate(self.shape, 1.0)
-        normal = np.array([rng.gauss(0.0, 1.0) for _ in self.mean])
         factor = np.linalg.cholesky(self.precision)
-        drawn = self.mean + variance**0.5 * np.linalg.solve(factor.T, normal)
+        drawn = self.mean + dice.variance**0.5 * np.linalg.solve(factor.T, np.array(dice.normal))
         return {name: float(effect) for name, effect in zip(self.names, drawn, strict=False)}
 
 

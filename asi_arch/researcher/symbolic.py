@@ -1,15 +1,17 @@
 """A researcher without a language model: moves of a grammar, and what the archive says of them.
 
 A proposal is the parent's design after one to three moves, written out by the grammar. Which moves
-is decided by `learning.Beliefs`; the brief's cognitions and chance have a say.
+is decided by `learning.Beliefs`; the brief's cognitions and chance have a say, and `causes` notes whose
+word decided.
 """
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from asi_arch.records import Brief, Cognition, Experiment, Proposal
+from asi_arch.researcher.causes import attributions
 from asi_arch.researcher.learning import learn, track_record
 from asi_arch.researcher.novelty import source_hash
 from asi_arch.search.behaviour import RECENT, family_of, most_used
@@ -104,7 +106,7 @@ class SymbolicResearcher:
         Every draw comes from the brief's seed, id and attempt, so equal briefs give equal proposals.
         A later attempt makes longer chains of moves. An orthogonal brief's proposal makes no moves of the
         families that were used most of late. When no new program is found in 60 chains, a
-        known one is given, which the study counts as a repeat.
+        known one is given, which the study counts as a repeat. What decided each move is noted with it.
 
         Raises:
             ValueError: the parent has no proposal, so there is nothing to start from.
@@ -115,19 +117,30 @@ class SymbolicResearcher:
         parent, note = self.grammar.read(brief.parent.proposal.source)
         references = [(e, self.grammar.read(e.proposal.source)[0]) for e in brief.references if e.proposal]
         moves = _open_moves(brief, self.grammar.moves())
-        beliefs = learn([move.name for move in moves], brief.trials)
+        names = [move.name for move in moves]
+        beliefs = learn(names, brief.trials)
         backed = {c.paper.arxiv for c in brief.cognitions}
-        proposal = self._written(brief, parent, note, ())
         for attempt in range(TRIES):
-            effects = beliefs.sample(rng)
+            dice = beliefs.throw(rng)
+            effects = beliefs.effects(dice)
             scores = {m.name: effects[m.name] + (BACKED if backed & set(m.cites) else 0.0) for m in moves}
-            order = sorted(moves, key=lambda m: -scores[m.name])  # stable, so ties keep the grammar's order
             length = rng.choice(LENGTHS) + brief.attempt + attempt // 10
-            steps = _chain(parent, order, references, length, rng)
+            state = rng.getstate()
+            steps = _chain(parent, _ordered(moves, scores), references, length, rng)
             proposal = self._written(brief, parent, note, steps)
             if steps and source_hash(proposal.source) not in brief.known:
                 break
-        return proposal
+
+        def again(scores: Mapping[str, float]) -> frozenset[str]:
+            same = random.Random()
+            same.setstate(state)
+            return frozenset(
+                s.move.name for s in _chain(parent, _ordered(moves, scores), references, length, same)
+            )
+
+        made = [(s.move.name, s.reference, _backing(brief, s.move)) for s in steps]
+        unlearned = learn(names, ()).effects(dice)
+        return replace(proposal, origins=attributions(brief, made, again, effects, unlearned))
 
     def _written(self, brief: Brief, parent: Design, note: str, steps: Sequence[Step]) -> Proposal:
         design = steps[-1].design if steps else parent
@@ -180,6 +193,20 @@ def _chain(
         steps.append(Step(move, design, reference))
         seen.append(design)
     return tuple(steps)
+
+
+def _ordered(moves: Sequence[Move], scores: Mapping[str, float]) -> list[Move]:
+    return sorted(moves, key=lambda m: -scores[m.name])  # stable, so ties keep the grammar's order
+
+
+def _backing(brief: Brief, move: Move) -> tuple[str, ...]:
+    """Give the ids of the brief's cognitions that back a move: those of a paper that it cites.
+
+    Where some of them name the move, only these.
+    """
+    cited = [c for c in brief.cognitions if c.paper.arxiv in move.cites]
+    naming = [c for c in cited if move.name in c.moves]
+    return tuple(c.id for c in naming or cited)
 
 
 def _resting_on(brief: Brief, steps: Sequence[Step]) -> list[Cognition]:
