@@ -45,6 +45,8 @@ app = typer.Typer(
         "asi-arch run",
         "asi-arch run --experiments 60 --workers 2 --study studies/long",
         "asi-arch run --space toy --experiments 30 --set cold_start=8",
+        "asi-arch run --without cognition --without analyst --study studies/blind",
+        "asi-arch run --control best_of_n --study studies/control",
     )
 )
 def run(
@@ -60,6 +62,13 @@ def run(
     values: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting; may be repeated.")
     ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PART", help="Without cognition, analyst, judge or novelty; may be repeated."),
+    ] = None,
+    control: Annotated[
+        str | None, typer.Option(metavar="NAME", help="random or best_of_n chooses parents: a new study's.")
+    ] = None,
     contained: Contained = False,
 ) -> None:
     """Start a study or go on with one.
@@ -69,10 +78,13 @@ def run(
     once gives up what runs now and ends, and the same command later goes on. A study that exists keeps
     its space, seed and stage; how many experiments, hours and workers may change.
     """
+    from asi_arch.controls import control_values, without_of
     from asi_arch.settings import given_values
     from asi_arch.study import Study
 
     given = given_values(config, values or ())
+    given |= {"without": without_of(",".join(without).split(","))} if without else {}
+    given |= control_values(control, given) if control else {}
     options = {"space": space, "experiments": experiments, "hours": hours, "workers": workers, "seed": seed}
     given |= {key: value for key, value in options.items() if value is not None}
     _require_isolation(contained)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TextIO
 
+from asi_arch.controls import name_controls
 from asi_arch.records import Experiment, Progress
 from asi_arch.report.tables import duration, leaderboard
 from asi_arch.report.view import View, by_fitness, fitness_of, is_stopped, name_of
@@ -199,7 +200,9 @@ class LiveWatch:
             best = _draw_best(board)
             workers = _draw_workers(board)
             news = Text("\n".join(board.news) or "no result yet", no_wrap=True, overflow="ellipsis")
-        title = f"study in the space {board.view.space.name}"
+        settings = board.view.settings
+        named = name_controls(settings.without, settings.selection)
+        title = f"study in the space {board.view.space.name}" + (f", {named}" if named else "")
         return Group(
             Panel(head, title=title, title_align="left"),
             Panel(best, title="best so far", title_align="left"),

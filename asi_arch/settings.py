@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from asi_arch.controls import without_of
 from asi_arch.errors import SetupError
 
 
@@ -31,6 +32,9 @@ class Settings:
         "auto",
         "who proposes: symbolic, model, agent (asi-arch mcp), or a mix such as symbolic:0.5,model:0.5; "
         "auto: the model if there is one, else symbolic",
+    )
+    without: str = _setting(
+        "", "controls: parts that the study does without, of cognition, analyst, judge, novelty; empty: none"
     )
     mend_attempts: int = _setting(5, "times that what a model wrote is mended after it failed")
     claim_minutes: float = _setting(60.0, "a coding agent's brief is another's after so long in silence")
@@ -155,6 +159,11 @@ def researcher_shares(text: str) -> dict[str, float]:
     return {name: share / total for name, share in shares.items() if share}
 
 
+def is_without(settings: Settings, part: str) -> bool:
+    """Tell whether a study does without a part, one of `controls.PARTS`."""
+    return part in settings.without.split(",")
+
+
 def as_values(settings: Settings) -> dict[str, int | float | str]:
     """Give settings as values by key."""
     return {key: getattr(settings, key) for key in keys()}
@@ -165,7 +174,8 @@ def to_toml(settings: Settings) -> str:
     lines = []
     for f in fields(settings):
         value = getattr(settings, f.name)
-        shown = json.dumps(value) if isinstance(value, str) else str(value)
+        value = list(filter(None, value.split(","))) if f.name == "without" else value
+        shown = json.dumps(value) if isinstance(value, str | list) else str(value)
         lines += [f"# {f.metadata['doc']}", f"{f.name} = {shown}"]
     return "\n".join(lines) + "\n"
 
@@ -203,6 +213,8 @@ def _check(values: Mapping[str, Any], where: str) -> dict[str, Any]:
         kind = _kind(key, where)
         if kind is float and type(value) is int:
             value = float(value)
+        if key == "without" and isinstance(value, str | list):
+            value = without_of(map(str, value) if isinstance(value, list) else value.split(","))
         if type(value) is not kind:
             raise SetupError(f"setting {key!r} in {where} needs {_noun(kind)}, not {value!r}")
         checked[key] = value
@@ -247,6 +259,7 @@ def _check_ranges(settings: Settings) -> None:
     if settings.workers > MAX_WORKERS:
         raise SetupError(f"setting 'workers' must be {MAX_WORKERS} or less, not {settings.workers}")
     researcher_shares(settings.researcher)
+    without_of(settings.without.split(","))
     for name, known in _CHOICES.items():
         if getattr(settings, name) not in known:
             words = " or ".join(repr(word) for word in known)

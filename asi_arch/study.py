@@ -12,6 +12,7 @@ from typing import Any
 from asi_arch.archive.base import Archive
 from asi_arch.archive.folder import change_settings, create_folder, has_study, open_folder
 from asi_arch.cognition.base import CognitionBase
+from asi_arch.controls import tell_controls
 from asi_arch.engineer.pool import LocalPool
 from asi_arch.engineer.source import check_source
 from asi_arch.errors import BudgetError, ModelError, SetupError
@@ -28,7 +29,7 @@ from asi_arch.search.members import Members
 from asi_arch.search.selection.base import Member
 from asi_arch.search.selection.policies import policy_of
 from asi_arch.search.stagnation import episode_of, is_orthogonal, widened
-from asi_arch.settings import Settings, as_values, with_values
+from asi_arch.settings import Settings, as_values, is_without, with_values
 from asi_arch.space import load_space
 
 SILENCES = 3  # proposals in a row for which a model gave no answer, after which a run ends
@@ -152,6 +153,9 @@ class Study:
         lead = self.cast.assemble(stop)
         if self._researcher is None:
             watch.message(lead)
+        controls = tell_controls(self.settings.without, self.settings.selection)
+        if controls:
+            watch.message(controls)
         hours = self.settings.hours or float("inf")
         self.follow(self._next_ids(time.monotonic() + hours * 3600), watch, stop)
 
@@ -198,13 +202,17 @@ class Study:
 
         Returns:
             The experiment as it ended; or `proposed` anew, when its graph is known already or it was
-            mended, and it has attempts left. What a person or an agent handed in is never replaced.
+            mended, and it has attempts left. What a person or an agent handed in is never replaced, and
+            nothing is in a study without novelty.
         """
         current = self.archive.get(experiment.id)
         if current.status not in OPEN or current.proposal is None:
             return current
         repeats = evidence.failure is not None and evidence.failure.kind == DUPLICATE
-        if repeats and current.proposal.author.split(" ")[0] not in (PERSON, AGENT):
+        kept = current.proposal.author.split(" ")[0] in (PERSON, AGENT) or is_without(
+            self.settings, "novelty"
+        )
+        if repeats and not kept:
             first, basis = self.bench.first(evidence, current.id, self.settings.seed)
             repeat = repeat_of(current.proposal, first, basis, graph_hash=evidence.graph_hash)
             return self._propose(self._refuse(current, current.proposal, repeat))
@@ -328,7 +336,9 @@ class Study:
         """Have an id proposed, again while the proposal is known, and record it."""
         members = self.members()  # one look, so that choice and brief agree on whether the study stagnates
         brief = self.brief(experiment.id, *self.choice(experiment.id, members), members)
-        known = known_programs(e for e in self.archive.experiments() if e.id != experiment.id)
+        refuses = not is_without(self.settings, "novelty")
+        others = (e for e in self.archive.experiments() if e.id != experiment.id)
+        known = known_programs(others) if refuses else {}
         while len(experiment.repeats) < self.settings.novelty_attempts:
             known |= {repeat.source_hash: repeat.of for repeat in experiment.repeats}
             attempt = len(experiment.repeats)

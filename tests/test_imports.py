@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = (
     ("errors", "records", "calls", "discoveries", "provenance"),
-    ("space", "settings", "ops"),
+    ("space", "settings", "controls", "ops"),
     ("llm", "archive"),
     ("cognition", "search"),
     ("researcher", "engineer", "analyst"),

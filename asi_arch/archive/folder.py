@@ -13,7 +13,7 @@ from asi_arch.records import Experiment
 from asi_arch.settings import Settings, as_values, keys, load_settings, to_toml, with_values
 
 DATABASE, SETTINGS = "study.db", "settings.toml"
-FIXED = ("space", "seed", "stage", "seed_runs", "fitness", "steps", "learning_rate")
+FIXED = ("space", "seed", "stage", "seed_runs", "fitness", "steps", "learning_rate", "without")
 """Settings that give the figures their meaning: results under two values would not compare."""
 
 

@@ -28,7 +28,7 @@ from asi_arch.records import (
 )
 from asi_arch.search.budgets.base import Facts
 from asi_arch.search.budgets.policies import budget_of
-from asi_arch.settings import Settings
+from asi_arch.settings import Settings, is_without
 from asi_arch.space import Space
 
 CHECKS = "checks"  # the stage of evidence from which nothing was trained
@@ -150,7 +150,8 @@ class Bench:
         failure = failure_of(experiment)
         runs = runs_at(experiment, self.stage.name)
         seed = runs if experiment.id == self.seed_id else self.seed_runs()
-        judgement = critics.judge(experiment) if critics and not failure else None
+        judging = critics is not None and not failure and not is_without(self.settings, "judge")
+        judgement = critics.judge(experiment) if critics and judging else None
         ended = replace(
             experiment,
             status="failed" if failure else "finished",
@@ -166,9 +167,11 @@ class Bench:
             for e in self.archive.experiments()
             if parents and e.id != experiment.id and e.proposal and parents[0] in e.proposal.parents
         ]
-        finding = explain(ended, parent, siblings, seed, self.space)
-        ended = replace(ended, finding=finding, attribution=attribute(ended))
-        self.archive.record(critics.explain(ended, parent, siblings) if critics and not failure else ended)
+        ended = replace(ended, attribution=attribute(ended))
+        if not is_without(self.settings, "analyst"):
+            ended = replace(ended, finding=explain(ended, parent, siblings, seed, self.space))
+            ended = critics.explain(ended, parent, siblings) if critics and not failure else ended
+        self.archive.record(ended)
         return self.archive.get(experiment.id)
 
     def _check(self, experiment: Experiment, report: Report) -> Evidence:

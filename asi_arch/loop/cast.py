@@ -19,8 +19,10 @@ from asi_arch.loop.seams import Critics, Researcher
 from asi_arch.records import Proposal
 from asi_arch.researcher.author import AUTHOR, Author
 from asi_arch.researcher.ideas import Opinion, same_idea
-from asi_arch.settings import Settings
+from asi_arch.settings import Settings, is_without
 from asi_arch.space import Space, resolve
+
+NOTHING = "cognition of none"  # a folder that no space has: its base is empty
 
 
 class Cast:
@@ -63,13 +65,15 @@ class Cast:
 
     @cached_property
     def cognition(self) -> CognitionBase:
-        """Give what papers know about the space."""
-        return CognitionBase(self._space.folder / "cognition")
+        """Give what papers know about the space; nothing in a study without cognition."""
+        known = not is_without(self._settings, "cognition")
+        return CognitionBase(self._space.folder / ("cognition" if known else NOTHING))
 
     @cached_property
     def desk(self) -> StudyDesk:
         """Give what authors may look up and try."""
-        return StudyDesk(self._space, self._archive, self.cognition, self._bench)
+        refuses = not is_without(self._settings, "novelty")
+        return StudyDesk(self._space, self._archive, self.cognition, self._bench, refuses)
 
     @cached_property
     def shares(self) -> dict[str, float]:
@@ -99,8 +103,8 @@ class Cast:
         return ModelCritics(self.models, self._space, self._settings, self._archive.experiments)
 
     def same_idea(self, proposal: Proposal, id: int) -> Opinion | None:
-        """Give whose idea a model's proposal repeats; None when it is new, or nobody can tell."""
-        if self.models is None or proposal.author != AUTHOR:
+        """Give whose idea a model's proposal repeats; None when it is new, or nobody can tell or asks."""
+        if self.models is None or proposal.author != AUTHOR or is_without(self._settings, "novelty"):
             return None
         return same_idea(self.models, proposal, id, self._archive.experiments())
 
@@ -116,7 +120,7 @@ class Cast:
         if not self._space.grammar:
             raise SetupError(f"space {self._space.name!r} has no grammar; give it one, or another researcher")
         grammar: Grammar = resolve(self._space.grammar)()
-        return SymbolicResearcher(grammar)
+        return SymbolicResearcher(grammar, recounts=not is_without(self._settings, "analyst"))
 
     def _author(self) -> Researcher:
         if self.models is None or self.models.name("designer") is None:

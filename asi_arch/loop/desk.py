@@ -8,18 +8,33 @@ from asi_arch.researcher.brief_text import cognition_text, experiment_text, verd
 from asi_arch.space import Space
 
 FOUND = 5  # pieces of knowledge in an answer
+UNKNOWN = "Nothing is known of these words; try others."
+NO_KNOWLEDGE = (
+    "This study has no knowledge from papers, so there is nothing to search and no id to name: go by the "
+    "parent, the references and what you know."
+)
 
 
 class StudyDesk:
-    """The desk of a study: for a language model's tools, and for a coding agent's. Thread-safe."""
+    """The desk of a study: for a language model's tools, and for a coding agent's. Thread-safe.
 
-    def __init__(self, space: Space, archive: Archive, cognition: CognitionBase, bench: Bench) -> None:
+    Args:
+        space: of the study.
+        archive: has its experiments.
+        cognition: what papers know; it may be empty.
+        bench: runs the checks.
+        refuses: the study refuses what repeats another, so that a check tells of it.
+    """
+
+    def __init__(
+        self, space: Space, archive: Archive, cognition: CognitionBase, bench: Bench, refuses: bool = True
+    ) -> None:
         self._space, self._archive, self._cognition, self._bench = space, archive, cognition, bench
+        self._refuses = refuses
 
     def search(self, query: str) -> str:
-        """Give the pieces of knowledge nearest to a query."""
-        found = self._cognition.recall(query, FOUND)
-        return "\n\n".join(map(cognition_text, found)) or "Nothing is known of these words; try others."
+        """Give the pieces of knowledge nearest to a query, or say that there is none."""
+        return knowledge_text(self._cognition, query, FOUND) or UNKNOWN
 
     def knows(self, cognition: str) -> bool:
         """Tell whether there is a piece of knowledge of an id."""
@@ -38,7 +53,7 @@ class StudyDesk:
         text = verdicts_text(checked)
         if checked.failure is not None:
             return text
-        known = self._bench.known(checked, id)
+        known = self._bench.known(checked, id) if self._refuses else ""
         return f"{text}\nBut it is not new, and would be refused: {known}." if known else text
 
     def fault(self, source: str) -> str:
@@ -47,3 +62,10 @@ class StudyDesk:
             return ""  # it is no program: the space's own reader judges it
         verdict = check_source(source)
         return "" if verdict.passed else verdict.message
+
+
+def knowledge_text(cognition: CognitionBase, query: str, count: int) -> str:
+    """Give the pieces of knowledge nearest to a query; "" for none, and a line where there is none at all."""
+    if not cognition.all():
+        return NO_KNOWLEDGE
+    return "\n\n".join(map(cognition_text, cognition.recall(query, count)))

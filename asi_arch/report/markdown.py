@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from asi_arch.controls import tell_controls
 from asi_arch.records import Experiment
 from asi_arch.report.claims import claims_table, fallen_table, rates_table, reasons, verdict
 from asi_arch.report.law import LEADS, counted, draw_law, law_table, laws
@@ -78,9 +79,15 @@ def _head(view: View) -> list[str]:
         f"{view.space.title}. Stage {settings.stage} ({steps} steps), seed {settings.seed}, "
         f"fitness formula {settings.fitness}.",
         "",
+        *_controls(view),
         summary(view),
         "",
     ]
+
+
+def _controls(view: View) -> list[str]:
+    told = tell_controls(view.settings.without, view.settings.selection)
+    return [f"**A control**, {told}.", ""] if told else []
 
 
 def _scores(view: View) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from asi_arch.records import Brief, Cognition, Experiment, Trial
 from asi_arch.researcher.novelty import source_hash
 from asi_arch.search.budgets.base import STOPPED
-from asi_arch.settings import Settings
+from asi_arch.settings import Settings, is_without
 
 Recall = Callable[[str, int], tuple[Cognition, ...]]
 
@@ -37,10 +37,12 @@ def make_brief(
         experiments: all so far, of every kind and status, in any order.
         recall: gives up to k cognitions for a query, the nearest first.
         contract: the space's contract in words.
-        settings: how many findings and cognitions a brief holds.
+        settings: how many findings and cognitions a brief holds, and what the study does without.
         orthogonal: the proposal should leave the trodden path.
     """
-    known = (source_hash(e.proposal.source) for e in experiments if e.proposal)
+    known = () if is_without(settings, "novelty") else _programs(experiments)
+    explained = not is_without(settings, "analyst")
+    wanted = 0 if is_without(settings, "cognition") else settings.num_cognitions
     return Brief(
         id=id,
         seed=seed,
@@ -48,13 +50,17 @@ def make_brief(
         parent=parent,
         contract=contract,
         references=tuple(references),
-        findings=_findings(parent, references, experiments, settings.num_findings),
-        cognitions=_cognitions(recall, weakness(parent), settings.num_cognitions, f"{seed}/{id}/cognitions"),
-        trials=trials(experiments),
+        findings=_findings(parent, references, experiments, settings.num_findings) if explained else (),
+        cognitions=_cognitions(recall, weakness(parent), wanted, f"{seed}/{id}/cognitions"),
+        trials=trials(experiments) if explained else (),
         avoid=_avoid(parent, experiments, settings.num_findings),
         known=frozenset(known),
         orthogonal=orthogonal,
     )
+
+
+def _programs(experiments: Iterable[Experiment]) -> Iterable[str]:
+    return (source_hash(e.proposal.source) for e in experiments if e.proposal)
 
 
 def trials(experiments: Iterable[Experiment]) -> tuple[Trial, ...]:

@@ -3,39 +3,36 @@
 Nothing here draws anew: the same dice are read again, so that noting a cause changes no proposal.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from asi_arch.provenance import Attribution, Origin
 from asi_arch.records import Brief, Experiment
 from asi_arch.researcher.learning import track_record
 
-Chain = Callable[[Mapping[str, float]], frozenset[str]]
-"""Gives the names of the moves that would be made if the moves had these scores, with the same dice."""
+Chain = Callable[[bool, bool], frozenset[str]]
+"""Gives the names of the moves that the same dice make, with or without what trials taught (first) and the
+weight of cognitions (second)."""
+
+Made = tuple[str, Experiment | None, tuple[str, ...]]
+"""A move's name, the experiment that it took a part from, and ids of the cognitions that back it."""
 
 
-def attributions(
-    brief: Brief,
-    made: Sequence[tuple[str, Experiment | None, tuple[str, ...]]],
-    chain: Chain,
-    effects: Mapping[str, float],
-    unlearned: Mapping[str, float],
-) -> tuple[Attribution, ...]:
+def attributions(brief: Brief, made: Sequence[Made], chain: Chain) -> tuple[Attribution, ...]:
     """Give what decided each move of a proposal.
 
-    A move is from `cognition` when a cognition of the brief backs it and without the bonus for that it would
-    not have been made; else from `analysis` when it takes a part of another experiment, when the
-    study closed the trodden families, or when it would not have been made had the trials said nothing;
-    else it is `original`: the dice alone would have made it.
+    A move is from `cognition` when a cognition of the brief backs it, and the draw would not have made it
+    without the weight of that; else from `analysis` when it takes a part of another experiment, when the
+    study had closed its usual kinds of moves, or when the draw would not have made it had the trials
+    said nothing; else it is `original`. A move that is made only because one before it let it apply is
+    asked for its own cause, with that one in place.
 
     Args:
         brief: of the proposal.
-        made: name, experiment that a part was taken from, and ids of the cognitions that back the move.
+        made: its moves, in order.
         chain: makes the draw again.
-        effects: drawn for each move, from what was learned, without any bonus.
-        unlearned: what the same dice would have drawn before any trial.
     """
     record = track_record(brief.trials)
-    unbacked, bare = chain(effects), chain(unlearned)
+    unbacked, unlearned, bare = chain(True, False), chain(False, True), chain(False, False)
     found = []
     for name, source, backed in made:
         if backed and name not in unbacked:
@@ -47,12 +44,12 @@ def attributions(
         elif brief.orthogonal and brief.trials:
             reason = "the study gained nothing any more, and closed the kinds of moves that it had used most"
             found.append(_noted(name, "analysis", reason))
-        elif name not in bare:
+        elif name not in (bare if name in unbacked else unlearned):
             reason = f"what the study's trials say decided; of this move, {_tried(record.get(name))}"
             found.append(_noted(name, "analysis", reason))
         else:
             spoke = f"; {', '.join(backed)} spoke for it and did not decide" if backed else ""
-            found.append(_noted(name, "original", f"chance alone would have drawn it{spoke}"))
+            found.append(_noted(name, "original", f"chance alone drew it{spoke}"))
     return tuple(found)
 
 

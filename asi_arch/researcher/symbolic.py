@@ -95,10 +95,16 @@ class Step:
 
 
 class SymbolicResearcher:
-    """Proposes by moves of a grammar. Holds no state: a proposal depends on the brief alone."""
+    """Proposes by moves of a grammar. Holds no state: a proposal depends on the brief alone.
 
-    def __init__(self, grammar: Grammar) -> None:
-        self.grammar = grammar
+    Args:
+        grammar: of the space.
+        recounts: motivations say what the brief's trials say of a move, or that there were none; False in
+            a study without analyst, whose briefs hold no trials although there were some.
+    """
+
+    def __init__(self, grammar: Grammar, recounts: bool = True) -> None:
+        self.grammar, self._recounts = grammar, recounts
 
     def propose(self, brief: Brief) -> Proposal:
         """Give a proposal whose program is not among the known ones of the brief.
@@ -119,33 +125,32 @@ class SymbolicResearcher:
         moves = _open_moves(brief, self.grammar.moves())
         names = [move.name for move in moves]
         beliefs = learn(names, brief.trials)
-        backed = {c.paper.arxiv for c in brief.cognitions}
+        cited = {c.paper.arxiv for c in brief.cognitions}
+        bonus = {move.name: BACKED if cited & set(move.cites) else 0.0 for move in moves}
         for attempt in range(TRIES):
             dice = beliefs.throw(rng)
             effects = beliefs.effects(dice)
-            scores = {m.name: effects[m.name] + (BACKED if backed & set(m.cites) else 0.0) for m in moves}
             length = rng.choice(LENGTHS) + brief.attempt + attempt // 10
             state = rng.getstate()
-            steps = _chain(parent, _ordered(moves, scores), references, length, rng)
+            steps = _chain(parent, _ordered(moves, effects, bonus), references, length, rng)
             proposal = self._written(brief, parent, note, steps)
             if steps and source_hash(proposal.source) not in brief.known:
                 break
 
-        def again(scores: Mapping[str, float]) -> frozenset[str]:
+        def again(learned: bool, backed: bool) -> frozenset[str]:
             same = random.Random()
             same.setstate(state)
-            return frozenset(
-                s.move.name for s in _chain(parent, _ordered(moves, scores), references, length, same)
-            )
+            scores = effects if learned else learn(names, ()).effects(dice)
+            order = _ordered(moves, scores, bonus if backed else {})
+            return frozenset(s.move.name for s in _chain(parent, order, references, length, same))
 
         made = [(s.move.name, s.reference, _backing(brief, s.move)) for s in steps]
-        unlearned = learn(names, ()).effects(dice)
-        return replace(proposal, origins=attributions(brief, made, again, effects, unlearned))
+        return replace(proposal, origins=attributions(brief, made, again))
 
     def _written(self, brief: Brief, parent: Design, note: str, steps: Sequence[Step]) -> Proposal:
         design = steps[-1].design if steps else parent
         name = self.grammar.title(design)[:MAX_NAME].rstrip("_")
-        motivation = _motivation(brief, note, steps)
+        motivation = _motivation(brief, note, steps, self._recounts)
         used = dict.fromkeys(s.reference.id for s in steps if s.reference)
         return Proposal(
             name=name,
@@ -195,7 +200,9 @@ def _chain(
     return tuple(steps)
 
 
-def _ordered(moves: Sequence[Move], scores: Mapping[str, float]) -> list[Move]:
+def _ordered(moves: Sequence[Move], effects: Mapping[str, float], bonus: Mapping[str, float]) -> list[Move]:
+    """Give moves by their drawn effect and what a cognition adds to it, the highest first."""
+    scores = {m.name: effects[m.name] + bonus.get(m.name, 0.0) for m in moves}
     return sorted(moves, key=lambda m: -scores[m.name])  # stable, so ties keep the grammar's order
 
 
@@ -214,9 +221,9 @@ def _resting_on(brief: Brief, steps: Sequence[Step]) -> list[Cognition]:
     return [c for c in brief.cognitions if c.paper.arxiv in cited]
 
 
-def _motivation(brief: Brief, note: str, steps: Sequence[Step]) -> str:
+def _motivation(brief: Brief, note: str, steps: Sequence[Step], recounts: bool) -> str:
     """Say in paragraphs what was weak, what is changed and why, and what to expect."""
-    record = track_record(brief.trials)
+    record = track_record(brief.trials) if recounts else None
     paragraphs = [f"{_standing(brief.parent)} {note}".strip()]
     if brief.orthogonal:
         paragraphs.append("The study gains nothing any more, so this leaves what was changed most of late.")
@@ -246,11 +253,13 @@ def _standing(parent: Experiment) -> str:
     return f"{opening}; its gains over the seed, weakest first: {gains}{weakest}."
 
 
-def _change(step: Step, record: Mapping[str, tuple[int, int, float]]) -> str:
+def _change(step: Step, record: Mapping[str, tuple[int, int, float]] | None) -> str:
     move = step.move
     source = f" #{step.reference.id} {_name(step.reference)}" if step.reference else ""
     cites = f" ({', '.join(f'arXiv:{a}' for a in move.cites)})" if move.cites else ""
     text = f"Change: {_words(move.name)}{source}. {move.motivation.rstrip('.')}{cites}."
+    if record is None:
+        return text
     if move.name not in record:
         return f"{text} It was not tried in this study."
     trials, failed, gain = record[move.name]

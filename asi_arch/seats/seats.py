@@ -18,7 +18,7 @@ from asi_arch.records import Attempt, Brief, Evidence, Experiment, Progress, Pro
 from asi_arch.report.view import View, name_of
 from asi_arch.researcher.novelty import source_hash
 from asi_arch.seats.claims import Claims, Refusal
-from asi_arch.settings import as_values, load_settings
+from asi_arch.settings import as_values, is_without, load_settings
 from asi_arch.study import Study
 
 CHECKS = 2  # checks at once, beside what is trained
@@ -175,7 +175,12 @@ class Seats:
         return checked
 
     def twin(self, checked: Evidence, id: int) -> tuple[int, str] | None:
-        """Give the other experiment that has the graph or the function of a checked source, and which."""
+        """Give the other experiment that has the graph or the function of a checked source, and which.
+
+        None in a study without novelty: there a repeat is taken, and found out when it is measured.
+        """
+        if is_without(self.study.settings, "novelty"):
+            return None
         for other in self.study.archive.experiments():
             for run in other.evidence if other.id != id else ():
                 if checked.graph_hash and run.graph_hash == checked.graph_hash:
@@ -212,7 +217,7 @@ class Seats:
         id = experiment.id
         known = known_programs(e for e in self.study.archive.experiments() if e.id != id)
         first = known.get(source_hash(proposal.source))
-        if first is not None:
+        if first is not None and not is_without(self.study.settings, "novelty"):
             self._refuse(id, repeat_of(proposal, first, "program"))
         checked = self.check(proposal.source, id, seconds)
         if checked is None:

@@ -13,9 +13,9 @@ from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import Field, ValidationError
 
 from asi_arch.errors import SetupError
+from asi_arch.loop.desk import knowledge_text
 from asi_arch.records import Proposal
 from asi_arch.researcher.author import LEAST_MOTIVATION, NAME
-from asi_arch.researcher.brief_text import cognition_text
 from asi_arch.seats import answers
 from asi_arch.seats.claims import Refusal
 from asi_arch.seats.seats import LOOK_SECONDS, FailedCheck, Seats
@@ -120,10 +120,8 @@ class Tools:
         The search compares words: use those of metrics, findings and mechanisms. Name the ids that your
         design rests on in submit(cognitions=[...]).
         """
-        found = self._seats.study.cognition.recall(query, k)
-        if not found:
-            return "Nothing is known of these words. Try other words, such as a metric or a mechanism."
-        return "\n\n".join(map(cognition_text, found))
+        unknown = "Nothing is known of these words. Try other words, such as a metric or a mechanism."
+        return knowledge_text(self._seats.study.cognition, query, k) or unknown
 
     def read_experiment(self, experiment: Experiment) -> str:
         """Read one experiment: idea, difference to its parent, checks, scores, cost, finding, source.
