@@ -93,7 +93,8 @@ def plain_words(asked: Asked) -> Reply:
         "expected": "A smaller error inside.", "happened": "It fell.",
         "component": f"The hinge of {found[1]} did it.", "advice": "Move the hinge.",
     }  # fmt: skip
-    return Answer({**told, "query": "bend error outside hinge"})
+    parts = [{"name": "hinge", "origin": "original", "reason": "No paper and no experiment has it."}]
+    return Answer({**told, "query": "bend error outside hinge", "components": parts})
 
 
 def model(**scripts: Script) -> Script:

@@ -111,6 +111,7 @@ def test_an_analyst_adds_to_the_rule_and_its_query_recalls_what_the_next_brief_k
                 "component": "The hinge did it.",
                 "advice": "Put a second hinge.",
                 "query": "zzz bend",
+                "components": [{"name": "hinge", "origin": "original", "reason": "Nothing else has it."}],
             }
         )
 
@@ -134,6 +135,66 @@ def test_an_analyst_adds_to_the_rule_and_its_query_recalls_what_the_next_brief_k
         told = text_of(study, one)
         assert "expected: A smaller error inside, by the bend." in told
         assert "knowledge sought for the next brief: zzz bend" in told
+
+
+def part(name: str, origin: str, *cognitions: str) -> dict[str, object]:
+    return {"name": name, "origin": origin, "cognitions": list(cognitions), "reason": f"So is the {name}."}
+
+
+def test_an_analyst_says_where_every_changed_part_came_from(tmp_path: Path) -> None:
+    wrong = [
+        [],
+        [part("wave", "cognition")],
+        [part("wave", "cognition", "2006.08195/9")],
+    ]
+    right = [
+        part("wave", "cognition", "2006.08195/1"),
+        part("kept line", "analysis", "2006.08195/1"),
+        part("kink", "original"),
+    ]
+    answers = [*wrong, right]
+    told = dict.fromkeys(("expected", "happened", "component", "advice", "query"), "words")
+
+    def analyst(asked: Asked) -> Reply:
+        return Answer({**told, "components": answers.pop(0)})
+
+    def designer(asked: Asked) -> Reply:
+        return design(rule(LINE, hinge(0.25)), cognitions=["2006.08195/1"])
+
+    script = model(designer=designer, analyst=analyst)
+    with authored(tmp_path / "study", script, judge_draws=0) as (study, server):
+        study.run()
+        [one] = candidates(study)
+        assert [(a.component, a.origin, a.basis, a.cognitions) for a in one.attribution] == [
+            ("wave", "cognition", "judged", ("2006.08195/1",)),
+            ("kept line", "analysis", "judged", ()),
+            ("kink", "original", "judged", ()),
+        ]
+        faults = faults_of(study, "analyst")
+        for text in ("name every part", "so name the ids", "no knowledge 2006.08195/9"):
+            assert any(text in fault for fault in faults), text
+        prompt = server.asked(EXPLAINED)[0].messages[0][1]
+        named = prompt.split("# Knowledge that its author names\n")[1].split("\n# ")[0]
+        assert named.startswith("[2006.08195/1] ")
+
+
+def test_where_an_analyst_gives_no_answer_the_rule_says_where_parts_came_from(tmp_path: Path) -> None:
+    with authored(tmp_path / "study", model(analyst=lambda _: Say("Fine.")), judge_draws=0) as (study, _):
+        study.run()
+        [one] = candidates(study)
+        assert [(a.origin, a.basis) for a in one.attribution] == [("original", "stated")]
+
+
+def test_what_was_noted_at_the_draw_is_not_left_to_a_models_judgement(tmp_path: Path) -> None:
+    values = {"researcher": "symbolic", "judge_draws": 0}
+    with authored(tmp_path / "study", model(), **values) as (study, server):
+        study.run()
+        [one] = candidates(study)
+        assert server.asked(EXPLAINED)
+        assert one.finding is not None
+        assert one.finding.sections
+        assert one.proposal is not None
+        assert one.attribution == one.proposal.origins != ()
 
 
 def test_faults_of_critics_cost_an_opinion_and_no_experiment(tmp_path: Path) -> None:

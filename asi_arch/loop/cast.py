@@ -100,7 +100,8 @@ class Cast:
         """Give who judges and explains what was measured, beside the rules; None without a model."""
         if self.models is None:
             return None
-        return ModelCritics(self.models, self._space, self._settings, self._archive.experiments)
+        experiments = self._archive.experiments
+        return ModelCritics(self.models, self._space, self._settings, experiments, self.cognition)
 
     def same_idea(self, proposal: Proposal, id: int) -> Opinion | None:
         """Give whose idea a model's proposal repeats; None when it is new, or nobody can tell or asks."""

@@ -3,16 +3,18 @@
 import ast
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
 from asi_arch.analyst.fitness import SEED_MARK, scale_at
+from asi_arch.cognition.base import CognitionBase
 from asi_arch.errors import ModelError
 from asi_arch.llm.models import Models, Question
-from asi_arch.records import Evidence, Experiment, Finding, Judgement
+from asi_arch.provenance import Attribution, Origin
+from asi_arch.records import Evidence, Experiment, Finding, Judgement, Proposal
 from asi_arch.researcher.author import told
-from asi_arch.researcher.brief_text import experiment_text, results_text, timeless
+from asi_arch.researcher.brief_text import cognition_text, experiment_text, results_text, timeless
 from asi_arch.settings import Settings
 from asi_arch.space import Space
 
@@ -20,6 +22,7 @@ PROMPTS = Path(__file__).parent / "prompts"
 BEST_MARK = 8.0  # of the best baseline
 SIBLINGS = 3  # that an analyst is shown, those nearest in code
 CURVE_POINTS = 12
+KNOWLEDGE = 5  # pieces nearest to what an author says, which an analyst is shown beside those that it names
 LEAST, MOST = 1.0, 10.0
 
 
@@ -38,6 +41,16 @@ ASPECTS = ("innovation", "complexity", "efficiency", "correctness")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """One part that differs from the parent's, and where it came from."""
+
+    name: str = told("the part in a few words, such as 'sigmoid gate on the output'")
+    origin: Origin = told("cognition, analysis or original")  # noqa: RUF009 - a field, as the others
+    cognitions: tuple[str, ...] = told("ids of the knowledge that it is from, if its origin is cognition", ())
+    reason: str = told("what speaks for that origin, in a sentence")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """What a result means, in parts."""
 
@@ -46,6 +59,10 @@ class Explanation:
     component: str = told("which part of the change did it, and what speaks for that")
     advice: str = told("the one next experiment that would teach most")
     query: str = told("4 to 12 words that find knowledge for what is weak now")
+    components: tuple[Component, ...] = told("every part that differs from the parent's", ())
+
+
+SECTIONS = ("expected", "happened", "component", "advice")
 
 
 class ModelCritics:
@@ -56,6 +73,7 @@ class ModelCritics:
         space: names the metrics.
         settings: how many draws a judge has.
         experiments: gives all of the study.
+        cognition: what papers know, by which an analyst tells where a part came from.
     """
 
     def __init__(
@@ -64,9 +82,10 @@ class ModelCritics:
         space: Space,
         settings: Settings,
         experiments: Callable[[], Sequence[Experiment]],
+        cognition: CognitionBase,
     ) -> None:
         self._models, self._space, self._settings = models, space, settings
-        self._experiments = experiments
+        self._experiments, self._cognition = experiments, cognition
 
     def judge(self, experiment: Experiment) -> Judgement | None:
         """Give the marks of some draws; see `Critics.judge`. Anchors change places from draw to draw.
@@ -110,13 +129,36 @@ class ModelCritics:
             experiment=experiment.id,
         )
         try:
-            answer = self._models.ask(Explanation, question, _explanation_fault)
-        except ModelError:  # the call says why; the rule's finding stands
+            answer = self._models.ask(Explanation, question, lambda found: self._fault(found, experiment))
+        except ModelError:  # the call says why; the rule's finding and attribution stand
             return experiment
-        sections = {name: text.strip() for name, text in asdict(answer).items()}
-        query = sections.pop("query")
+        sections = {name: getattr(answer, name).strip() for name in SECTIONS}
         added = f"{rule.text} The analyst: {sections['component']} To try: {sections['advice']}"
-        return replace(experiment, finding=Finding(text=added, query=query, sections=sections))
+        finding = Finding(text=added, query=answer.query.strip(), sections=sections)
+        attribution = experiment.attribution if is_drawn(experiment) else attributed(answer.components)
+        return replace(experiment, finding=finding, attribution=attribution)
+
+    def _fault(self, found: Explanation, experiment: Experiment) -> str | None:
+        """Give what is wrong with an explanation, for the model."""
+        empty = [name for name in (*SECTIONS, "query") if not getattr(found, name).strip()]
+        if empty:
+            return f"{', '.join(empty)}: say something"
+        if is_drawn(experiment):
+            return None
+        if not found.components:
+            return "components: name every part that differs from the parent's, with its origin"
+        faults = (self._component_fault(one) for one in found.components)
+        return next((fault for fault in faults if fault), None)
+
+    def _component_fault(self, found: Component) -> str | None:
+        if not found.name.strip() or not found.reason.strip():
+            return "components: each needs a name and a reason"
+        unknown = [id for id in found.cognitions if self._cognition.get(id) is None]
+        if unknown:
+            return f"components: there is no knowledge {', '.join(unknown)}; name ids that you were shown"
+        if found.origin == "cognition" and not found.cognitions:
+            return f"components: {found.name!r} is from cognition, so name the ids; else it is original"
+        return None
 
     def _draw(self, experiment: Experiment, draw: int) -> Marks | None:
         anchors = [self._anchor(*anchor) for anchor in self._anchors()]
@@ -177,6 +219,8 @@ class ModelCritics:
             "Its learning curve beside its parent's": _curves(experiment, parent),
             "Its program": f"```python\n{proposal.source.strip()}\n```",
             "Its parent": experiment_text(parent, metrics) if parent else "It has none.",
+            "Knowledge that its author names": self._knowledge(proposal.cognitions),
+            "Other knowledge, nearest to what its author says": self._nearest(proposal),
             "Its siblings nearest in code": "\n\n".join(
                 f"{experiment_text(e, metrics, source=False)}\n{_difference(experiment, e)}"
                 for e in nearest_in_code(experiment, siblings, SIBLINGS)
@@ -185,9 +229,36 @@ class ModelCritics:
         }
         return "\n\n".join(f"# {title}\n{body.strip()}" for title, body in sections.items() if body.strip())
 
+    def _knowledge(self, ids: Sequence[str]) -> str:
+        found = [cognition for id in ids if (cognition := self._cognition.get(id)) is not None]
+        return "\n\n".join(map(cognition_text, found))
+
+    def _nearest(self, proposal: Proposal) -> str:
+        found = self._cognition.recall(proposal.motivation, KNOWLEDGE)
+        return self._knowledge([c.id for c in found if c.id not in proposal.cognitions])
+
     def _baseline(self, experiment: Experiment) -> str:
         name = experiment.proposal.name if experiment.proposal else "unnamed"
         return f"#{experiment.id} {name}\n{results_text(experiment, self._space.metrics)}"
+
+
+def is_drawn(experiment: Experiment) -> bool:
+    """Tell whether what decided each change was noted as it was drawn, so that nobody need judge it."""
+    return any(one.basis == "drawn" for one in experiment.attribution)
+
+
+def attributed(components: Sequence[Component]) -> tuple[Attribution, ...]:
+    """Give an analyst's answer as an attribution."""
+    return tuple(
+        Attribution(
+            component=one.name.strip(),
+            origin=one.origin,
+            basis="judged",
+            reason=one.reason.strip(),
+            cognitions=one.cognitions if one.origin == "cognition" else (),
+        )
+        for one in components
+    )
 
 
 def bare(source: str) -> str:
@@ -245,8 +316,3 @@ def _fitness(experiment: Experiment) -> float:
 def _marks_fault(marks: Marks) -> str | None:
     wrong = [aspect for aspect in ASPECTS if not LEAST <= getattr(marks, aspect) <= MOST]
     return f"{', '.join(wrong)}: a mark must be from {LEAST:g} to {MOST:g}" if wrong else None
-
-
-def _explanation_fault(found: Explanation) -> str | None:
-    empty = [name for name, text in asdict(found).items() if not text.strip()]
-    return f"{', '.join(empty)}: say something" if empty else None

@@ -7,6 +7,7 @@ from asi_arch.records import Experiment
 from asi_arch.report.claims import claims_table, fallen_table, rates_table, reasons, verdict
 from asi_arch.report.law import LEADS, counted, draw_law, law_table, laws
 from asi_arch.report.plots import draw_curves, draw_progress, draw_tasks
+from asi_arch.report.provenance import draw_provenance, provenance_lines
 from asi_arch.report.tables import Table, duration, leaderboard, noise_table
 from asi_arch.report.tree import draw_tree
 from asi_arch.report.view import View, by_fitness, cpu_seconds, fitness_of, is_stopped, name_of
@@ -25,6 +26,9 @@ def write_report(view: View, folder: Path) -> Path:
     figures = {"progress": draw_progress, "tree": draw_tree, "curves": draw_curves}
     if len(view.space.metrics) > 1:
         figures["tasks"] = draw_tasks
+    origins = provenance_lines(view)
+    if origins:
+        figures["provenance"] = draw_provenance
     for name, draw in figures.items():
         draw(view, folder / f"{name}.png")
     page = folder / "report.md"
@@ -36,6 +40,7 @@ def write_report(view: View, folder: Path) -> Path:
                 *_claims(view),
                 *_figures(view),
                 *_law(view, folder),
+                *origins,
                 *_best(view),
                 *_failures(view),
             ]

@@ -16,6 +16,7 @@ from asi_arch.report.authorship import (
     refused_part,
 )
 from asi_arch.report.parts import Part, difference
+from asi_arch.report.provenance import attribution_part
 from asi_arch.report.tables import Table, figure, gain_cell, heading, words
 from asi_arch.report.view import View, cost_of, cpu_seconds, is_stopped, name_of, standing
 from asi_arch.space import MetricSpec
@@ -39,6 +40,7 @@ def tell(view: View, experiment: Experiment, calls: Sequence[Call] = ()) -> list
         names = (f"#{parent.id} {parent.proposal.name}", f"#{experiment.id} {proposal.name}")
         body = difference(parent.proposal.source, proposal.source, *names)
         parts.append(Part(title=f"difference to #{parent.id}", body=body, is_diff=True))
+    parts += attribution_part(experiment)
     parts += attempt_parts(experiment)
     verdicts = [v for run in experiment.evidence for v in run.checks]
     if verdicts:
