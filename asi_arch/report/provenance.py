@@ -173,10 +173,10 @@ def _of_payoffs(found: Sequence[Payoff]) -> str:
     held = sum(p.low is not None for p in found if p.cognition not in _NAMES)
     told = [
         "Gain is in fitness over the parent, of the experiments whose proposal rests on a cognition; n is",
-        "their number. A parent was chosen for its run, which may have been lucky, so gains lean low: compare",
-        f"a row with the first two. An interval (Student's, {LEVEL:.0%}) needs {LEAST} experiments.",
-        f"Of {held} cognitions that have one, about {held * (1 - LEVEL):.1f} miss the truth by chance, and no",
-        "row is corrected for that. Decided: in how many, those without gain among them, the cognition is",
+        "their number. A parent was chosen for its run, which may have been lucky, so gains lean low:",
+        f"compare a row with the first two. An interval (Student's, {LEVEL:.0%}) needs {LEAST} experiments.",
+        f"Of {held} cognitions that have one, about {held * (1 - LEVEL):.1f} miss the truth by chance, and",
+        "no row is corrected for that. Decided: in how many, those without gain among them, the cognition is",
         "the reason for a component; in the others it only spoke for one.",
     ]
     return " ".join(told)
@@ -205,7 +205,8 @@ def _draw_shares(axes: Any, leads: Sequence[Share], rest: Sequence[Share]) -> No
 def _draw_payoffs(axes: Any, shown: Sequence[Payoff], known: int) -> None:
     """Draw a mean with its interval a row, the comparison rows on top."""
     held = sum(p.cognition not in _NAMES for p in shown)
-    title = f"Which cognitions pay ({held} of {known} that were used; the others are in the table)"
+    others = "" if held == known else f" ({held} of the {known} that were used; the table has all)"
+    title = f"Which cognitions pay{others}"
     axes.set(title=title, xlabel=f"mean gain in fitness over the parent, with {LEVEL:.0%} interval")
     axes.grid(axis="y", visible=False)
     if not shown:
