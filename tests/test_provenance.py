@@ -1,11 +1,14 @@
 """Where the parts of a design came from: noted at the draw, told by rule, counted, and drawn."""
 
 import hashlib
+import random
 from collections import Counter
 from dataclasses import replace
 
 import pytest
+from synthetic import study
 from test_researcher import LETTERS, ROOT, WORDS, brief, cognition, ended
+from toy import toy_study
 
 from asi_arch.analyst.provenance import (
     LEAST,
@@ -15,8 +18,11 @@ from asi_arch.analyst.provenance import (
     payoffs,
     shares,
 )
-from asi_arch.provenance import Attribution
+from asi_arch.provenance import ORIGINS, Attribution
 from asi_arch.records import Experiment, Failure, Trial, from_json, to_json
+from asi_arch.report.markdown import write_report
+from asi_arch.report.provenance import leads_and_rest
+from asi_arch.report.story import tell
 
 PAYS = tuple(Trial(moves=("add_c",), gain=0.5) for _ in range(30))
 KNOWN = (cognition("a"), cognition("a", 2), cognition("b"))
@@ -217,4 +223,94 @@ def test_a_payoff_tells_how_often_the_cognition_decided():
     )
     first = replace(using(1, 0.6, "a/1"), attribution=(decided,))
     by_name = {p.cognition: p for p in payoffs([ROOT, first, using(2, 0.6, "a/1")])}
-    assert by_name["a/1"].decided == 1 + 1  # the second is by what its author states
+    assert (by_name["a/1"].decided, by_name["a/1"].told) == (2, 2)  # the second is by what its author states
+    older = replace(first, attribution=(), proposal=replace(first.proposal, moves=("add_a",)))
+    [all_, _, one] = payoffs([ROOT, older])
+    assert (one.cognition, one.decided, one.told) == ("a/1", 0, 0)
+    assert all_.mean == pytest.approx(0.1)
+
+
+# The report
+
+
+def a_view(count=60):
+    """A study of dice, in which every candidate has causes and some rest on cognitions."""
+    view, dice = study(count), random.Random(1)
+    found = []
+    for e in view.experiments:
+        if e.kind == "candidate":
+            chosen = [dice.choice(ORIGINS) for _ in e.proposal.moves]
+            ids = tuple(
+                dict.fromkeys(f"2401.{dice.randrange(12):05}/1" for origin in chosen if origin == "cognition")
+            )
+            noted = tuple(
+                Attribution(
+                    component=move,
+                    origin=origin,
+                    basis="drawn",
+                    reason="so it was",
+                    cognitions=ids[:1] if origin == "cognition" else (),
+                )
+                for move, origin in zip(e.proposal.moves, chosen, strict=True)
+            )
+            proposal = replace(e.proposal, origins=noted, cognitions=ids)
+            e = replace(e, proposal=proposal, attribution=noted)
+        found.append(e)
+    return replace(view, experiments=tuple(found))
+
+
+def test_leads_are_above_the_best_baseline_and_the_rest_are_all_others_with_a_design():
+    view = a_view()
+    rival = max(e.fitness.value for e in view.baselines() if e.kind == "baseline")
+    leads, rest = leads_and_rest(view)
+    assert leads
+    assert min(e.fitness.value for e in leads) > rival
+    assert max(e.fitness.value for e in rest if e.fitness) <= rival
+    assert any(e.status == "failed" for e in rest)
+    assert len(leads) + len(rest) == 60
+    unproposed = replace(rest[0], failure=Failure(phase="author", kind="silent", message="no answer"))
+    others = tuple(unproposed if e.id == unproposed.id else e for e in view.experiments)
+    assert len(leads_and_rest(replace(view, experiments=others))[1]) == len(rest) - 1
+
+
+def test_the_report_tells_shares_and_gains_with_their_counts(tmp_path):
+    view = a_view()
+    text = write_report(view, tmp_path).read_text()
+    leads, rest = leads_and_rest(view)
+    components = sum(len(e.attribution) for e in leads)
+    assert f"leads: {components} components of {len(leads)} designs" in text
+    assert f"Leads are the {len(leads)} candidates above the best baseline; the rest, {len(rest)}," in text
+    assert "are left out" not in text
+    for payoff in payoffs(view.experiments)[2:]:
+        [row] = [line for line in text.splitlines() if line.startswith(f"| {payoff.cognition}")]
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert cells[1:3] == [str(len(payoff.experiments)), str(len(payoff.unmeasured))]
+        assert cells[3] == (f"{payoff.mean:+.3f}" if payoff.experiments else "-")
+        assert (cells[4] == "-") == (len(payoff.experiments) < LEAST)
+    assert (tmp_path / "provenance.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_designs_of_unknown_origin_are_counted_and_not_guessed(tmp_path):
+    text = write_report(study(20), tmp_path).read_text()
+    assert "20 designs are left out, of which nobody noted where they came from." in text
+    assert "leads: 0 components of 0 designs" in text
+    assert "No cognition has so many" in text
+
+
+def test_the_story_of_an_experiment_says_where_it_came_from_and_who_says_so():
+    view = a_view()
+    one = view.candidates()[3]
+    [part] = [part for part in tell(view, one) if part.title == "where it came from"]
+    rows = [(row[1], row[4]) for row in part.body.rows]
+    assert rows == [(a.origin, "noted as the move was drawn") for a in one.attribution]
+    baseline = view.baselines()[0]
+    assert not [part for part in tell(view, baseline) if part.title == "where it came from"]
+
+
+def test_a_study_records_what_was_noted_at_its_draws(tmp_path):
+    toy = toy_study(tmp_path / "study", experiments=8)
+    toy.run()
+    for e in toy.archive.experiments():
+        assert e.attribution == (e.proposal.origins if e.kind == "candidate" else ())
+        assert bool(e.attribution) == (e.kind == "candidate")
+    toy.close()

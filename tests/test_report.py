@@ -26,7 +26,8 @@ def test_a_report_has_a_page_and_every_figure_that_the_page_shows(tmp_path):
     page = write_report(study(20), tmp_path / "new" / "folder")
     text = page.read_text()
     shown = {line.split("(")[-1].rstrip(")") for line in text.splitlines() if line.startswith("![")}
-    assert shown == {"progress.png", "tree.png", "curves.png", "tasks.png", "discovery_curve.png"}
+    names = ("progress", "tree", "curves", "tasks", "discovery_curve", "provenance")
+    assert shown == {f"{name}.png" for name in names}
     for name in shown:
         assert min(png_size(page.parent / name)) > 400
     assert "### #20 token_shift_20" in text

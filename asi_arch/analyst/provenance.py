@@ -43,7 +43,7 @@ class Payoff:
 
     cognition: the id that all of them rest on; "" for a group without one.
     experiments: ids of those with a gain, whose number is the n of the mean. unmeasured: of those without.
-    decided: in how many of all the cognition decided a component.
+    decided: in how many of all the cognition decided a component, of the `told` of which that is known.
     mean: of the gains in fitness over the parent; None of none. low, high: its interval; None below
         `LEAST` experiments.
     """
@@ -52,6 +52,7 @@ class Payoff:
     experiments: tuple[int, ...]
     unmeasured: tuple[int, ...]
     decided: int
+    told: int
     mean: float | None
     low: float | None
     high: float | None
@@ -160,12 +161,13 @@ def _payoff(name: str, group: Sequence[Experiment], by_id: Mapping[int, Experime
     gains = {e.id: found for e in group if (found := _gain(e, by_id)) is not None}
     values = list(gains.values())
     centre, reach = (mean(values) if values else None), _reach(values)
-    decided = sum(any(name in one.cognitions for one in known_attribution(e)) for e in group)
+    told = [known for e in group if (known := known_attribution(e))]
     return Payoff(
         cognition=name,
         experiments=tuple(gains),
         unmeasured=tuple(e.id for e in group if e.id not in gains),
-        decided=decided,
+        decided=sum(any(name in one.cognitions for one in known) for known in told),
+        told=len(told),
         mean=centre,
         low=None if centre is None or reach is None else centre - reach,
         high=None if centre is None or reach is None else centre + reach,

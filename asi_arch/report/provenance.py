@@ -96,7 +96,7 @@ def payoffs_table(found: Sequence[Payoff]) -> Table:
     for p in found:
         mean = NONE if p.mean is None else f"{p.mean:+.3f}"
         interval = NONE if p.low is None or p.high is None else f"{p.low:+.3f} to {p.high:+.3f}"
-        decided = NONE if p.cognition in _NAMES else str(p.decided)
+        decided = NONE if p.cognition in _NAMES or not p.told else f"{p.decided} of {p.told}"
         rows.append((_name(p), str(len(p.experiments)), str(len(p.unmeasured)), mean, interval, decided))
     columns = ("rests on", "n", "without gain", "mean gain", f"interval {LEVEL:.0%}", "decided")
     return Table(columns=columns, rows=tuple(rows))
@@ -175,9 +175,11 @@ def _of_payoffs(found: Sequence[Payoff]) -> str:
         "Gain is in fitness over the parent, of the experiments whose proposal rests on a cognition; n is",
         "their number. A parent was chosen for its run, which may have been lucky, so gains lean low:",
         f"compare a row with the first two. An interval (Student's, {LEVEL:.0%}) needs {LEAST} experiments.",
-        f"Of {held} cognitions that have one, about {held * (1 - LEVEL):.1f} miss the truth by chance, and",
-        "no row is corrected for that. Decided: in how many, those without gain among them, the cognition is",
-        "the reason for a component; in the others it only spoke for one.",
+        f"Of {held} cognitions that have one, about {held * (1 - LEVEL):.1f} miss the truth by chance, and"
+        if held
+        else "No cognition has so many, and",
+        "no row is corrected for what chance does among several. Decided: in how many, those without gain",
+        "among them, the cognition is the reason for a component; in the others it only spoke for one.",
     ]
     return " ".join(told)
 

@@ -184,8 +184,8 @@ def _expected(brief: Brief, view: View) -> str:
         f"3. check(source=..., experiment={id}) until all checks pass.\n"
         f"4. submit(experiment={id}, name=..., motivation=..., source=..., cognitions=[ids that it rests "
         f"on]). The parent is #{brief.parent.id} unless you give parents. The motivation says what is weak "
-        "and why, what you change, why that acts on the cause, and what you expect of each metric; it is "
-        "compared with the result.\n"
+        "and why, what you change, why that acts on the cause, and what you expect of each metric; it names "
+        "experiments that the idea follows from as #12, and is compared with the result.\n"
         f"5. wait_for_result({id}), read the finding, then get_brief(short=true) for the next. "
         f"give_up({id}) hands the brief back."
     )
