@@ -132,14 +132,29 @@ def difference(noise: Noise, own: Sequence[float], other: Sequence[float], seeds
     """
     import numpy as np
 
+    sides = [_side(noise, values, seeds) for values in (own, other)]
+    (square, free), (other_square, other_free) = sides
+    weights = np.array(noise.weights)
+    return Difference(weights, np.sqrt(square + other_square), np.minimum(free, other_free))
+
+
+def about_mean(noise: Noise, own: Sequence[float]) -> Difference:
+    """Give how the mean of one side's values is spread about the truth, as `difference` takes each side."""
+    import numpy as np
+
+    square, free = _side(noise, own, 0)
+    return Difference(np.array(noise.weights), np.sqrt(square), free)
+
+
+def _side(noise: Noise, values: Sequence[float], seeds: int) -> tuple[Array, Array]:
+    """Give the variance of one side's mean, and its degrees of freedom, for each s0^2 and d0."""
+    import numpy as np
+
     scale, freedom = np.array(noise.scales), np.array(noise.freedoms)
-    squares, free = [], []
-    for values in (own, other):
-        known, runs = max(0, len(values) - 1), max(seeds or len(values), 1)
-        measured = _variance(values) if known else 0.0
-        squares.append((freedom * scale + known * measured) / (freedom + known) / runs)
-        free.append(freedom + max(runs - 1, known))
-    return Difference(np.array(noise.weights), np.sqrt(squares[0] + squares[1]), np.minimum(*free))
+    known, runs = max(0, len(values) - 1), max(seeds or len(values), 1)
+    measured = _variance(values) if known else 0.0
+    square = (freedom * scale + known * measured) / (freedom + known) / runs
+    return square, freedom + max(runs - 1, known)
 
 
 def _variance(values: Sequence[float]) -> float:

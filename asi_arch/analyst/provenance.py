@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from asi_arch.analyst.explain import first_line
-from asi_arch.analyst.statistics import deviation, mean
+from asi_arch.analyst.noise import Noise, about_mean, fit_noise
+from asi_arch.analyst.statistics import mean
 from asi_arch.provenance import ORIGINS, Attribution, Origin
 from asi_arch.records import Experiment
 
@@ -125,7 +126,9 @@ def payoffs(experiments: Sequence[Experiment]) -> tuple[Payoff, ...]:
     """Give what the ended candidates gained that rest on each cognition, the most used first.
 
     An experiment counts for every cognition that its proposal names. First stand those of all
-    candidates together, named "all", and of those that rest on none, named "".
+    candidates together, named "all", and of those that rest on none, named "". The intervals are of
+    `LEVEL`, by the noise of a cognition's own gains drawn towards that of all (`noise.fit_noise`, in which
+    each experiment counts once, under the first cognition that it names).
     """
     by_id = {e.id: e for e in experiments}
     ended = [e for e in experiments if e.kind == "candidate" and known_design(e)]
@@ -136,7 +139,8 @@ def payoffs(experiments: Sequence[Experiment]) -> tuple[Payoff, ...]:
     ranked = sorted(using.items(), key=lambda item: (-len(item[1]), item[0]))
     free = [e for e in ended if e.proposal and not e.proposal.cognitions]
     groups = [("all", ended), ("", free), *ranked]
-    return tuple(_payoff(name, group, by_id) for name, group in groups)
+    noise = _noise(ended, by_id)
+    return tuple(_payoff(name, group, by_id, noise) for name, group in groups)
 
 
 def known_design(experiment: Experiment) -> bool:
@@ -157,10 +161,26 @@ def _share(origin: Origin, count: int, components: int, designs: int) -> Share:
     return Share(origin=origin, count=count, components=components, designs=designs, low=low, high=high)
 
 
-def _payoff(name: str, group: Sequence[Experiment], by_id: Mapping[int, Experiment]) -> Payoff:
+def _noise(ended: Sequence[Experiment], by_id: Mapping[int, Experiment]) -> Noise | None:
+    """Give what the gains say of their noise; None where no two of one group differ."""
+    groups: dict[str, list[float]] = {}
+    for e in ended:
+        gain, named = _gain(e, by_id), e.proposal.cognitions if e.proposal else ()
+        if gain is not None:
+            groups.setdefault(named[0] if named else "", []).append(gain)
+    if not any(len(set(group)) > 1 for group in groups.values()):
+        return None
+    return fit_noise(groups.values())
+
+
+def _payoff(
+    name: str, group: Sequence[Experiment], by_id: Mapping[int, Experiment], noise: Noise | None
+) -> Payoff:
     gains = {e.id: found for e in group if (found := _gain(e, by_id)) is not None}
     values = list(gains.values())
-    centre, reach = (mean(values) if values else None), _reach(values)
+    centre = mean(values) if values else None
+    held = noise is not None and len(values) >= LEAST
+    reach = about_mean(noise, values).margin(LEVEL) if noise is not None and held else None
     told = [known for e in group if (known := known_attribution(e))]
     return Payoff(
         cognition=name,
@@ -181,13 +201,3 @@ def _gain(experiment: Experiment, by_id: Mapping[int, Experiment]) -> float | No
     if experiment.fitness is None or parent is None or parent.fitness is None:
         return None
     return experiment.fitness.value - parent.fitness.value
-
-
-def _reach(values: Sequence[float]) -> float | None:
-    """Give the half width of Student's interval of a mean, at `LEVEL`; None below `LEAST` values."""
-    noise = deviation(values)
-    if noise is None or len(values) < LEAST:
-        return None
-    from scipy.special import stdtrit
-
-    return float(stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * noise / math.sqrt(len(values))

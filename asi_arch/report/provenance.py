@@ -174,7 +174,8 @@ def _of_payoffs(found: Sequence[Payoff]) -> str:
     told = [
         "Gain is in fitness over the parent, of the experiments whose proposal rests on a cognition; n is",
         "their number. A parent was chosen for its run, which may have been lucky, so gains lean low:",
-        f"compare a row with the first two. An interval (Student's, {LEVEL:.0%}) needs {LEAST} experiments.",
+        f"compare a row with the first two. An interval of {LEVEL:.0%}, by the noise of all gains and",
+        f"of the row's own, needs {LEAST} experiments.",
         f"Of {held} cognitions that have one, about {held * (1 - LEVEL):.1f} miss the truth by chance, and"
         if held
         else "No cognition has so many, and",
