@@ -190,6 +190,10 @@ def submit(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Source of your architecture.")],
     motivation: Annotated[str, typer.Option(metavar="TEXT", help="Why it should be better.")],
     name: Annotated[str | None, typer.Option(metavar="TEXT", help="Its name; else the file's.")] = None,
+    cognitions: Annotated[
+        list[str] | None,
+        typer.Option("--cognition", metavar="ID", help="Of knowledge that it rests on; may be repeated."),
+    ] = None,
     study: StudyFolder = STUDY,
 ) -> None:
     """Enter your own architecture into a study.
@@ -201,7 +205,7 @@ def submit(
 
     [(_, text)] = read_sources([file])
     with closing(Study.open(study)) as opened:
-        number = opened.submit(name or Path(file).stem, text, motivation)
+        number = opened.submit(name or Path(file).stem, text, motivation, cognitions or ())
     typer.echo(f"experiment {number}; `asi-arch run` measures it, `asi-arch show {number}` shows it")
 
 

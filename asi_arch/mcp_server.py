@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from asi_arch.controls import tell_controls
 from asi_arch.errors import SetupError
 
 if TYPE_CHECKING:
@@ -188,6 +189,9 @@ def _tell(seats: "Seats", say: Say) -> None:
         f"{standing.measured} of {standing.baselines} baselines measured; Ctrl-C ends this server, nothing "
         "is lost"
     )
+    controls = tell_controls(study.settings.without, study.settings.selection)
+    if controls:
+        say(controls)
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from asi_arch.archive.folder import change_settings, create_folder, has_study, o
 from asi_arch.cognition.base import CognitionBase
 from asi_arch.controls import tell_controls
 from asi_arch.engineer.pool import LocalPool
-from asi_arch.engineer.source import check_source
 from asi_arch.errors import BudgetError, ModelError, SetupError
 from asi_arch.loop.baselines import OPEN, Baselines, baseline_entries
 from asi_arch.loop.bench import DUPLICATE, Bench, stage_of
@@ -218,26 +217,35 @@ class Study:
             return self._propose(self._refuse(current, current.proposal, repeat))
         return self._mend(self.bench.add(current.id, evidence))
 
-    def submit(self, name: str, source: str, motivation: str) -> int:
+    def submit(self, name: str, source: str, motivation: str, cognitions: Sequence[str] = ()) -> int:
         """Enter a person's own architecture; the next run measures it, or one that runs now.
+
+        cognitions: ids that it rests on.
 
         Returns:
             The id of its experiment.
 
         Raises:
             SetupError: the program is in the study already, is empty or breaks the rules on sources, or
-                there is no motivation.
+                there is no motivation, or no such cognition.
         """
+        self.cast.desk.require(cognitions)
         if not source.strip() or not motivation.strip():
             raise SetupError(f"{name}: a source and a motivation are needed; nothing was submitted")
-        verdict = check_source(source)
-        if self.space.hostile and not verdict.passed:
-            raise SetupError(f"{name}: {verdict.message}; nothing was submitted")
+        fault = self.cast.desk.fault(source)
+        if fault:
+            raise SetupError(f"{name}: {fault}; nothing was submitted")
         known = known_programs(self.archive.experiments()).get(source_hash(source))
         if known is not None:
             raise SetupError(f"this program is experiment {known} already; see `asi-arch show {known}`")
-        parents = (self.bench.seed_id,)
-        proposal = Proposal(name=name, motivation=motivation, source=source, author=PERSON, parents=parents)
+        proposal = Proposal(
+            name=name,
+            motivation=motivation,
+            source=source,
+            author=PERSON,
+            parents=(self.bench.seed_id,),
+            cognitions=tuple(dict.fromkeys(cognitions)),
+        )
         id = self._claim()
         self._record(self.archive.get(id), proposal)
         self.archive.release(id)
@@ -336,9 +344,8 @@ class Study:
         """Have an id proposed, again while the proposal is known, and record it."""
         members = self.members()  # one look, so that choice and brief agree on whether the study stagnates
         brief = self.brief(experiment.id, *self.choice(experiment.id, members), members)
-        refuses = not is_without(self.settings, "novelty")
-        others = (e for e in self.archive.experiments() if e.id != experiment.id)
-        known = known_programs(others) if refuses else {}
+        others = [e for e in self.archive.experiments() if e.id != experiment.id]
+        known = {} if is_without(self.settings, "novelty") else known_programs(others)
         while len(experiment.repeats) < self.settings.novelty_attempts:
             known |= {repeat.source_hash: repeat.of for repeat in experiment.repeats}
             attempt = len(experiment.repeats)

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,12 @@ from asi_arch.analyst.fitness import JUDGE
 from asi_arch.archive.folder import open_folder
 from asi_arch.controls import CONTROLS, PARTS, control_values, tell_controls, without_of
 from asi_arch.errors import SetupError
+from asi_arch.loop.desk import NO_KNOWLEDGE
 from asi_arch.loop.seams import Researcher
 from asi_arch.records import Brief, Proposal
 from asi_arch.report.markdown import write_report
+from asi_arch.seats.seats import Seats
+from asi_arch.seats.tools import Tools
 from asi_arch.settings import Settings, given_values, load_settings, to_toml
 from asi_arch.study import Study
 
@@ -246,3 +251,28 @@ def test_a_designer_of_a_study_without_cognition_reads_of_none(tmp_path: Path) -
         [asked] = server.asked("You design neural")
         assert "Knowledge from papers" not in asked.text
         assert [e.status for e in candidates(study)] == ["finished"]
+
+
+def test_agents_of_a_study_without_novelty_and_cognition_may_repeat_and_find_nothing(tmp_path: Path) -> None:
+    study = toy_study(tmp_path / "study", without="cognition,novelty")
+    study.prepare()
+    with closing(Seats(study, 1)) as seats:
+        tools, source = Tools(seats), rule({"kind": "power", "degree": 3})
+        assert tools.search_cognition("error outside") == NO_KNOWLEDGE
+        ids = []
+        for name in ("Cube", "CubeAgain"):
+            brief = seats.claim("agent a", "", 0)
+            assert brief is not None
+            assert not brief.cognitions
+            assert "not new" not in tools.check(source, brief.id)
+            made = Proposal(name=name, motivation="It bends.", source=source, author="agent a")
+            assert seats.submit(brief.id, made, 30).status == "proposed"
+            ids.append(brief.id)
+        seats.start()
+        until = time.monotonic() + 60
+        while any(seats.claims.get(id).status == "proposed" for id in ids) and time.monotonic() < until:
+            time.sleep(0.05)
+        first, second = (seats.claims.get(id) for id in ids)
+        assert first.status == "finished"
+        assert second.failure is not None
+        assert (second.failure.phase, second.failure.kind) == ("novelty", "duplicate")

@@ -18,6 +18,7 @@ from asi_arch.analyst.provenance import (
     payoffs,
     shares,
 )
+from asi_arch.errors import SetupError
 from asi_arch.provenance import ORIGINS, Attribution
 from asi_arch.records import Experiment, Failure, Trial, from_json, to_json
 from asi_arch.report.markdown import write_report
@@ -332,4 +333,19 @@ def test_a_study_records_what_was_noted_at_its_draws(tmp_path):
     for e in toy.archive.experiments():
         assert e.attribution == (e.proposal.origins if e.kind == "candidate" else ())
         assert bool(e.attribution) == (e.kind == "candidate")
+    toy.close()
+
+
+def test_a_person_names_the_cognitions_that_a_design_rests_on(tmp_path):
+    toy = toy_study(tmp_path / "study", experiments=1)
+    source = 'RULE = {"terms": [{"kind": "wave", "frequency": 3.0, "phase": 0.0}]}\n'
+    with pytest.raises(SetupError, match=r"no cognition '2006\.08195/7'"):
+        toy.submit("wave", source, "It waves.", ["2006.08195/7"])
+    id = toy.submit("wave", source, "It waves.", ["2006.08195/1", "2006.08195/1"])
+    toy.run()
+    found = toy.archive.get(id)
+    assert found.proposal.cognitions == ("2006.08195/1",)
+    assert [(one.origin, one.basis, one.cognitions) for one in found.attribution] == [
+        ("cognition", "stated", ("2006.08195/1",))
+    ]
     toy.close()

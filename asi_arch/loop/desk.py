@@ -1,8 +1,11 @@
 """What authors may look up and try: papers, experiments, and the real checks. The texts hold no times."""
 
+from collections.abc import Iterable
+
 from asi_arch.archive.base import Archive
 from asi_arch.cognition.base import CognitionBase
 from asi_arch.engineer.source import check_source
+from asi_arch.errors import SetupError
 from asi_arch.loop.bench import Bench
 from asi_arch.researcher.brief_text import cognition_text, experiment_text, verdicts_text
 from asi_arch.space import Space
@@ -39,6 +42,12 @@ class StudyDesk:
     def knows(self, cognition: str) -> bool:
         """Tell whether there is a piece of knowledge of an id."""
         return self._cognition.get(cognition) is not None
+
+    def require(self, cognitions: Iterable[str]) -> None:
+        """Raise SetupError when there is no piece of knowledge of one of some ids."""
+        unknown = [id for id in cognitions if not self.knows(id)]
+        if unknown:
+            raise SetupError(f"this study has no cognition {unknown[0]!r}; leave it out, or name another")
 
     def read(self, id: int) -> str:
         """Give an experiment with its source, or say that there is none."""
