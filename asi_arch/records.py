@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, TypeVar, cast
 
+from asi_arch.papers import Cognition
 from asi_arch.provenance import Attribution
 
 Record = TypeVar("Record")
@@ -108,39 +109,6 @@ class Evidence:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     versions: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Paper:
-    """A paper behind cognitions. arxiv: such as "2412.06464". authors: as it lists them; () while unknown."""
-
-    arxiv: str
-    title: str
-    year: int
-    authors: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cognition:
-    """One piece of a paper's knowledge, in our own words.
-
-    id: "2412.06464/1". trigger: the weakness in results that it answers. method: the formula.
-    implementation: how to write it under the contract. effect: what to expect, and at what cost.
-    checked: its facts were held against the paper's own text; source: which part of it, "" where not.
-    moves: of the grammar, by name, that do what it says.
-    """
-
-    id: str
-    paper: Paper
-    title: str
-    trigger: str
-    background: str
-    method: str
-    implementation: str
-    effect: str
-    checked: bool = False
-    source: str = ""
-    moves: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

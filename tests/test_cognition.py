@@ -9,7 +9,7 @@ import pytest
 
 from asi_arch.cognition.base import CognitionBase
 from asi_arch.errors import SetupError
-from asi_arch.records import Cognition
+from asi_arch.papers import Cognition
 from asi_arch.space import BUILT_IN
 
 FOLDER = BUILT_IN / "linear_attention" / "cognition"

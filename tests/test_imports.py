@@ -13,7 +13,7 @@ PACKAGE = ROOT / "asi_arch"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = (
-    ("errors", "records", "calls", "discoveries", "provenance"),
+    ("errors", "papers", "records", "calls", "discoveries", "provenance"),
     ("space", "settings", "controls", "ops"),
     ("llm", "archive"),
     ("cognition", "search"),
@@ -24,7 +24,7 @@ FLOORS = (
     ("cli", "__main__", "mcp_server", "terminal", "commands", "web"),
 )
 STRANGERS = {"researcher", "engineer", "analyst"}  # they meet in records.py
-GROUND = ("records", "calls", "discoveries", "provenance", "errors", "settings", "space")
+GROUND = ("papers", "records", "calls", "discoveries", "provenance", "errors", "settings", "space")
 SLOW = {"torch", "scipy", "matplotlib", "sqlalchemy", "pydantic", "bm25s", "numpy", "pydantic_ai"}
 TORCH_FREE = (
     "analyst",

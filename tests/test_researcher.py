@@ -7,13 +7,12 @@ from dataclasses import replace
 import pytest
 
 from asi_arch.cognition.base import CognitionBase
+from asi_arch.papers import Cognition, Paper
 from asi_arch.records import (
-    Cognition,
     Experiment,
     Failure,
     Finding,
     Fitness,
-    Paper,
     Proposal,
     Trial,
 )

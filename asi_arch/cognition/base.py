@@ -1,112 +1,208 @@
-"""All papers of a space, and recall: from a weakness in words to the cognitions that answer it."""
+"""All papers of a space and of a study, and recall: from a weakness in words to what answers it."""
 
-import re
+import os
 import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from asi_arch.cognition.paper import read_paper
-from asi_arch.records import Cognition
+from asi_arch.cognition.meaning import Embedder, MeaningIndex, cache_folder
+from asi_arch.cognition.paper import THEMES, read_paper, read_themes
+from asi_arch.cognition.words import WordIndex
+from asi_arch.errors import SetupError
+from asi_arch.papers import Cognition
 
-if TYPE_CHECKING:
-    from bm25s import BM25
+FUSION = 60  # reciprocal rank fusion's constant (Cormack, Clarke, Buettcher, SIGIR 2009)
+OWN = "cognition"  # folder of a study's own papers, in the study's
 
-WEIGHTS = {"trigger": 3, "title": 2, "background": 1, "method": 1, "effect": 1}
-"""How often each text counts in the index. A query is a weakness, which is what a trigger describes;
-`implementation` is left out, since nearly all of them name the same operators."""
+Stamp = tuple[tuple[str, int, int], ...]
 
-WORD = re.compile(r"[a-z]{2,}|\d{2,}")  # single letters are formulas' symbols
-ENDING = re.compile(r"(?:ations?|ing|ed|es|e|(?<!s)s)$")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """A cognition that answers a query, and why.
+
+    words: of it that the query shares, by field. word_rank, meaning_rank: from 1; 0 where it has none.
+    word_score: of BM25. cosine: of the query's vector with its own; 0 without embeddings.
+    """
+
+    cognition: Cognition
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    word_rank: int = 0
+    word_score: float = 0.0
+    meaning_rank: int = 0
+    cosine: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """What a base holds at one time."""
+
+    stamp: Stamp
+    papers: Mapping[str, tuple[Cognition, ...]]
+    all: tuple[Cognition, ...]
+    by_id: Mapping[str, Cognition]
+    words: WordIndex | None = None
+    meaning: MeaningIndex | None = None
 
 
 class CognitionBase:
-    """The cognitions of a folder, read and checked at once, indexed at the first recall.
+    """The cognitions of a space's folder, and of a study's own, indexed at the first recall.
 
-    Safe to share between threads. Files that change later are not seen.
+    Safe to share between threads. Files of the space that change later are not seen. The study's own are
+    looked at again at every question, so what is added takes part at once; a file that no longer can
+    be read leaves what was read before as it was, until it is mended.
 
     Args:
-        folder: holds one `<arXiv number>.toml` a paper (see `paper.read_paper`); missing or empty, the
-            base is empty.
+        folder: holds one `<arXiv number>.toml` a paper (see `paper.read_paper`); missing or empty, it adds
+            nothing.
+        own: the same of a study, where files may have plain names too; None for no study.
+        embedder: finds by meaning too; None for words alone.
+        cache: where vectors are kept; None for the user's cache.
 
     Raises:
         SetupError: a file breaks the schema; one line with file, key and cure.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._papers = {path.stem: read_paper(path) for path in sorted(folder.glob("*.toml"))}
-        self._all = tuple(cognition for paper in self._papers.values() for cognition in paper)
-        self._by_id = {cognition.id: cognition for cognition in self._all}
+    def __init__(
+        self,
+        folder: Path,
+        own: Path | None = None,
+        embedder: Embedder | None = None,
+        cache: Path | None = None,
+    ) -> None:
+        self.themes = read_themes(folder)
+        self._space = {
+            path.stem: read_paper(path, self.themes)
+            for path in sorted(folder.glob("*.toml"))
+            if path.name != THEMES
+        }
+        self._own, self._embedder = own, embedder
+        self._cache = cache or cache_folder(os.environ)
         self._lock = threading.Lock()
-        self._index: BM25 | None = None
+        self._contents = self._read(self._stamp())
 
     def all(self) -> tuple[Cognition, ...]:
-        """Give all cognitions, by arXiv number and then in the order of the file."""
-        return self._all
+        """Give all cognitions: those of the space by arXiv number, then the study's own; in files' order."""
+        return self._current().all
 
     def get(self, id: str) -> Cognition | None:
         """Give the cognition of an id such as "2412.06464/1", or None if this base has none."""
-        return self._by_id.get(id)
+        return self._current().by_id.get(id)
 
     def by_paper(self, arxiv: str) -> tuple[Cognition, ...]:
         """Give the cognitions of a paper such as "2412.06464"; () if this base has none."""
-        return self._papers.get(arxiv, ())
+        return self._current().papers.get(arxiv, ())
 
     def recall(self, query: str, k: int) -> tuple[Cognition, ...]:
-        """Give up to k cognitions for a weakness in words, the nearest first.
+        """Give up to k cognitions for a weakness in words, the nearest first; see `search`."""
+        return tuple(match.cognition for match in self.search(query, k))
 
-        The same base and query give the same answer in any thread and process; equal scores come in
-        the order of `all`. Words that no cognition has do not count, a repeated word counts again,
-        and a cognition that shares no word with the query is never given.
+    def search(self, query: str, k: int) -> tuple[Match, ...]:
+        """Give up to k cognitions for a weakness in words, the nearest first, and why each is among them.
+
+        By words alone, they come by their BM25 score, and one that shares no word is never given. With an
+        embedder, the ranks by words and by cosine are fused: the sum of 1 / (60 + rank). Equal scores come
+        in the order of `all`, so the same base and query give the same answer in any thread and process.
+
+        Raises:
+            SetupError: a provider gave no vectors.
         """
-        if k < 1 or not self._all:
+        contents = self._indexed() if k >= 1 else None
+        if contents is None or contents.words is None:
             return ()
-        index = self._indexed()
-        known = [term for term in terms(query) if term in index.vocab_dict]
-        if not known:
-            return ()
-        scores = index.get_scores(known).tolist()
-        best = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
-        return tuple(self._all[i] for i in best[:k] if scores[i] > 0)
+        scores = contents.words.scores(query)
+        word_ranks = _ranks(scores)
+        cosines, meaning_ranks = [0.0] * len(scores), dict[int, int]()
+        if contents.meaning is not None and query.strip():
+            cosines = contents.meaning.cosines(query)
+            meaning_ranks = _ranks(cosines)
+        found = [
+            Match(
+                cognition=contents.all[place],
+                words=contents.words.matching(query, place),
+                word_rank=word_ranks.get(place, 0),
+                word_score=scores[place],
+                meaning_rank=meaning_ranks.get(place, 0),
+                cosine=cosines[place],
+            )
+            for place in fused([word_ranks, meaning_ranks])[:k]
+        ]
+        return tuple(found)
 
-    def _indexed(self) -> "BM25":
+    def prepare(self) -> None:
+        """Make the indices now, and see that vectors can be had. Raises SetupError: as `search`."""
+        contents = self._indexed()
+        if contents.meaning is not None:
+            contents.meaning.cosines("recall")
+
+    def _current(self) -> _Contents:
+        if self._own is None:
+            return self._contents
+        stamp = self._stamp()
         with self._lock:
-            if self._index is None:
-                self._index = word_index([_document(cognition) for cognition in self._all])
-            return self._index
+            if stamp != self._contents.stamp:
+                try:
+                    self._contents = self._read(stamp)
+                except SetupError:
+                    return self._contents  # tried again at the next question
+            return self._contents
+
+    def _indexed(self) -> _Contents:
+        contents = self._current()
+        with self._lock:
+            if contents.words is None and contents.all:
+                meaning = MeaningIndex(contents.all, self._embedder, self._cache) if self._embedder else None
+                contents = _Contents(
+                    contents.stamp,
+                    contents.papers,
+                    contents.all,
+                    contents.by_id,
+                    WordIndex(contents.all),
+                    meaning,
+                )
+                if contents.stamp == self._contents.stamp:
+                    self._contents = contents
+        return contents
+
+    def _stamp(self) -> Stamp:
+        """Give what tells whether the study's own files have changed."""
+        if self._own is None or not self._own.is_dir():
+            return ()
+        found = []
+        for entry in os.scandir(self._own):
+            if entry.name.endswith(".toml") and not entry.name.startswith("."):
+                stat = entry.stat()
+                found.append((entry.name, stat.st_mtime_ns, stat.st_size))
+        return tuple(sorted(found))
+
+    def _read(self, stamp: Stamp) -> _Contents:
+        papers = dict(self._space)
+        for name, _, _ in stamp:
+            assert self._own is not None
+            path = self._own / name
+            if path.stem in papers:
+                raise SetupError(
+                    f"{path}: the space knows {path.stem} already; rename the file, and its arxiv to a name"
+                )
+            papers[path.stem] = read_paper(path, self.themes, own=True)
+        everything = tuple(cognition for paper in papers.values() for cognition in paper)
+        return _Contents(stamp, papers, everything, {cognition.id: cognition for cognition in everything})
 
 
-def terms(text: str) -> list[str]:
-    """Give the words that recall compares: lower case, without stop words, cut to their stems.
+def _ranks(scores: list[float]) -> dict[int, int]:
+    """Give the rank of each place that has a positive score, from 1; equal scores in the order of places."""
+    best = sorted((i for i, score in enumerate(scores) if score > 0), key=lambda i: (-scores[i], i))
+    return {place: rank for rank, place in enumerate(best, 1)}
 
-    "gates", "gated" and "gating" are one term, and so are "normalise" and "normalization".
+
+def fused(rankings: list[dict[int, int]]) -> list[int]:
+    """Give places by the sum over rankings of 1 / (60 + rank), the highest first.
+
+    Source: Cormack, Clarke, Buettcher, SIGIR 2009, "Reciprocal rank fusion", with their constant.
     """
-    from bm25s.stopwords import STOPWORDS_EN
-
-    return [_stem(word) for word in WORD.findall(text.lower()) if word not in STOPWORDS_EN]
-
-
-def _stem(word: str) -> str:
-    stem = ENDING.sub("", word.replace("iz", "is"))
-    if len(stem) < 3:
-        return word
-    doubled = stem[-1] == stem[-2] and stem[-1] in "bdgmnprt"  # forgetting, dropped
-    return stem[:-1] if doubled else stem
-
-
-def _document(cognition: Cognition) -> list[str]:
-    return [term for field, weight in WEIGHTS.items() for term in terms(getattr(cognition, field)) * weight]
-
-
-def word_index(documents: list[list[str]]) -> "BM25":
-    """Build the BM25 index of documents, each a list of `terms`.
-
-    The library is imported here, because it costs a quarter of a second.
-    """
-    import logging
-
-    from bm25s import BM25
-
-    logging.getLogger("bm25s").setLevel(logging.WARNING)  # importing it sets DEBUG, which is chatter
-    index = BM25(method="lucene", k1=1.5, b=0.75)
-    index.index(documents, show_progress=False)
-    return index
+    totals: dict[int, float] = {}
+    for ranking in rankings:
+        for place, rank in ranking.items():
+            totals[place] = totals.get(place, 0.0) + 1 / (FUSION + rank)
+    return sorted(totals, key=lambda place: (-totals[place], place))

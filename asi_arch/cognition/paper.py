@@ -2,36 +2,65 @@
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from asi_arch.errors import SetupError
-from asi_arch.records import Cognition, Paper
+from asi_arch.papers import ARXIV, Cognition, Paper, Quote
 
-ARXIV = re.compile(r"\d\d(0[1-9]|1[0-2])\.\d{4,5}")  # YYMM.number, in use since April 2007
-PAPER_KEYS = ("arxiv", "title", "year", "authors", "cognition")
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")  # of a study's own file
+THEMES = "themes.toml"  # beside the papers: the themes of a space, each with its one line
+PAPER_KEYS = ("arxiv", "title", "year", "authors", "theme", "cognition")
 TEXT_KEYS = ("title", "trigger", "background", "method", "implementation", "effect")
-COGNITION_KEYS = (*TEXT_KEYS, "checked", "source", "moves")
+COGNITION_KEYS = (*TEXT_KEYS, "checked", "source", "moves", "quotes")
+QUOTE_KEYS = ("page", "text")
+LONGEST_QUOTE = 8  # words
+YEARS = range(1900, 2101)
 
 
-def read_paper(path: Path) -> tuple[Cognition, ...]:
+def read_themes(folder: Path) -> dict[str, str]:
+    """Give the themes of a folder of papers with their one line each; {} where it names none.
+
+    Raises:
+        SetupError: one line with the file, the fault and its cure.
+    """
+    path = folder / THEMES
+    if not path.exists():
+        return {}
+    table = _parse(path)
+    for key in table:
+        _text(path, key, table, key)
+    return {key: str(value).strip() for key, value in table.items()}
+
+
+def read_paper(path: Path, themes: Collection[str] = (), own: bool = False) -> tuple[Cognition, ...]:
     """Give the cognitions of a paper, numbered from 1 in the order of the file.
 
     Args:
         path: `<arXiv number>.toml`, with the keys `PAPER_KEYS`, where `cognition` is an array of tables
             with the keys `TEXT_KEYS`. `year` is the year in the arXiv number. `authors`, `checked` with
-            `source`, and `moves` may be left out.
+            `source`, `moves` and `quotes` may be left out.
+        themes: when there are any, `theme` is required and is one of them.
+        own: it is a study's own file: it may have any plain name, which then stands in the key `name`
+            in the place of `arxiv`, and it needs no theme.
 
     Raises:
         SetupError: one line with the file, the key, the fault and its cure.
     """
-    if not ARXIV.fullmatch(path.stem):
+    numbered = bool(ARXIV.fullmatch(path.stem))
+    if not numbered and not own:
         raise SetupError(f"{path}: {path.stem!r} is no arXiv number; name the file like 2412.06464.toml")
+    if not NAME.fullmatch(path.stem):
+        raise SetupError(
+            f"{path}: {path.stem!r} is no plain name; use up to 64 small letters, digits, '_', '-' and '.'"
+        )
     table = _parse(path)
-    _refuse_unknown(path, "", table, PAPER_KEYS)
-    paper = _paper(path, table)
+    keys = PAPER_KEYS if numbered else ("name", *PAPER_KEYS[1:])
+    _refuse_unknown(path, "", table, keys)
+    paper = _paper(path, table, keys[0])
+    _check_theme(path, table, paper.theme, themes, own)
     items = _value(path, "cognition", table, "cognition")
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise _fault(path, "cognition", f"{items!r} is not a list of tables", "write [[cognition]] tables")
@@ -51,16 +80,34 @@ def _parse(path: Path) -> Mapping[str, Any]:
         raise SetupError(f"{path}: cannot be read: {error.strerror}; mend or remove it") from None
 
 
-def _paper(path: Path, table: Mapping[str, Any]) -> Paper:
-    arxiv, title = (_text(path, key, table, key) for key in ("arxiv", "title"))
-    if arxiv != path.stem:
-        raise _fault(path, "arxiv", f"{arxiv!r} differs from the file's name", f"write {path.stem!r}")
-    year, expected = _value(path, "year", table, "year"), 2000 + int(arxiv[:2])
+def _paper(path: Path, table: Mapping[str, Any], key: str) -> Paper:
+    id, title = (_text(path, k, table, k) for k in (key, "title"))
+    if id != path.stem:
+        raise _fault(path, key, f"{id!r} differs from the file's name", f"write {path.stem!r}")
+    year = _value(path, "year", table, "year")
+    expected = 2000 + int(id[:2]) if key == "arxiv" else None
     if not isinstance(year, int) or isinstance(year, bool):
-        raise _fault(path, "year", f"{year!r} is not a whole number", f"write {expected}")
-    if year != expected:
-        raise _fault(path, "year", f"{year}, but the number {arxiv} is of {expected}", f"write {expected}")
-    return Paper(arxiv=arxiv, title=title, year=year, authors=_names(path, "authors", table, "authors"))
+        raise _fault(path, "year", f"{year!r} is not a whole number", f"write {expected or 'such as 2024'}")
+    if expected is None and year not in YEARS:
+        raise _fault(path, "year", f"{year} is no year of our time", "write the year of the paper")
+    if expected is not None and year != expected:
+        raise _fault(path, "year", f"{year}, but the number {id} is of {expected}", f"write {expected}")
+    theme = _text(path, "theme", table, "theme") if "theme" in table else ""
+    authors = _names(path, "authors", table, "authors")
+    return Paper(arxiv=id, title=title, year=year, authors=authors, theme=theme)
+
+
+def _check_theme(
+    path: Path, table: Mapping[str, Any], theme: str, themes: Collection[str], own: bool
+) -> None:
+    if not themes or (own and "theme" not in table):
+        return
+    if not theme:
+        raise _fault(path, "theme", "missing", f"write one of {', '.join(themes)}")
+    if theme not in themes:
+        near = get_close_matches(theme, themes, n=1)
+        cure = f"did you mean {near[0]!r}?" if near else f"write one of {', '.join(themes)}"
+        raise _fault(path, "theme", f"{theme!r} is none of {THEMES}", cure)
 
 
 def _cognition(path: Path, number: int, table: Mapping[str, Any], paper: Paper) -> Cognition:
@@ -77,15 +124,31 @@ def _cognition(path: Path, number: int, table: Mapping[str, Any], paper: Paper) 
             "name the part of the paper that was read" if checked else "leave it out, or write checked = true"
         )
         raise _fault(path, where + "source", f"{source!r} beside checked = {str(checked).lower()}", cure)
-    moves = _names(path, where + "moves", table, "moves")
     return Cognition(
         id=f"{paper.arxiv}/{number}",
         paper=paper,
         checked=checked,
         source=source.strip(),
-        moves=moves,
+        moves=_names(path, where + "moves", table, "moves"),
+        quotes=_quotes(path, where + "quotes", table),
         **texts,
     )
+
+
+def _quotes(path: Path, where: str, table: Mapping[str, Any]) -> tuple[Quote, ...]:
+    items = table.get("quotes", [])
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        cure = 'write a list such as [{ page = 3, text = "a few words" }]'
+        raise _fault(path, where, f"{items!r} is not a list of quotes", cure)
+    for item in items:
+        _refuse_unknown(path, where + ".", item, QUOTE_KEYS)
+        page, text = _value(path, where + ".page", item, "page"), _text(path, where + ".text", item, "text")
+        if not isinstance(page, int) or isinstance(page, bool) or page < 1:
+            raise _fault(path, where + ".page", f"{page!r} is no page", "write a whole number from 1 on")
+        if len(text.split()) > LONGEST_QUOTE:
+            cure = f"quote at most {LONGEST_QUOTE} words and say the rest in your own"
+            raise _fault(path, where + ".text", f"{len(text.split())} words", cure)
+    return tuple(Quote(page=item["page"], text=item["text"].strip()) for item in items)
 
 
 def _names(path: Path, where: str, table: Mapping[str, Any], key: str) -> tuple[str, ...]:

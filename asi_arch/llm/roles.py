@@ -47,6 +47,16 @@ def specs(settings: Settings, environ: Mapping[str, str]) -> dict[str, Spec]:
     return found
 
 
+def spec_of(key: str, text: str, settings: Settings, environ: Mapping[str, str]) -> Spec | None:
+    """Give the model that the text of a setting names; None when it has no form of one.
+
+    Raises:
+        SetupError: its server's address is none.
+    """
+    provider, colon, rest = text.partition(":")
+    return _read(key, text, settings, environ) if colon and rest and provider in KEYS else None
+
+
 class Key(str):
     """A provider's key: a text that does not show itself where values are shown, as in a trace."""
 

@@ -3,7 +3,8 @@
 import random
 from collections.abc import Callable, Iterable, Sequence
 
-from asi_arch.records import Brief, Cognition, Experiment, Trial
+from asi_arch.papers import Cognition
+from asi_arch.records import Brief, Experiment, Trial
 from asi_arch.researcher.novelty import source_hash
 from asi_arch.search.budgets.base import STOPPED
 from asi_arch.settings import Settings, is_without

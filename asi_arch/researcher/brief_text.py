@@ -6,7 +6,8 @@ Texts here hold no times and no dates, so that a recorded conversation can be re
 import re
 from collections.abc import Mapping, Sequence
 
-from asi_arch.records import Brief, Cognition, Cost, Evidence, Experiment, Failure, Repeat, Verdict
+from asi_arch.papers import Cognition
+from asi_arch.records import Brief, Cost, Evidence, Experiment, Failure, Repeat, Verdict
 from asi_arch.researcher.offers import offers
 from asi_arch.search.behaviour import RECENT, most_used
 from asi_arch.space import MetricSpec
@@ -113,9 +114,10 @@ def results_text(experiment: Experiment, metrics: Sequence[MetricSpec]) -> str:
 def cognition_text(cognition: Cognition) -> str:
     """Give a piece of a paper's knowledge, with the id by which a proposal names it."""
     paper = cognition.paper
+    unread = "; a model's summary that nobody has checked" if cognition.quotes and not cognition.checked else ""
     return "\n".join(
         [
-            f"[{cognition.id}] {cognition.title} (arXiv:{paper.arxiv}, {paper.year})",
+            f"[{cognition.id}] {cognition.title} ({paper.label}, {paper.year}{unread})",
             f"Helps when: {cognition.trigger}",
             f"Background: {cognition.background}",
             f"Method: {cognition.method}",

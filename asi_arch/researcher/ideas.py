@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from asi_arch.cognition.base import terms, word_index
+from asi_arch.cognition.words import terms, word_index
 from asi_arch.errors import ModelError
 from asi_arch.llm.models import Models, Question
 from asi_arch.records import Experiment, Proposal

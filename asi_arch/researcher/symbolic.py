@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from asi_arch.records import Brief, Cognition, Experiment, Proposal
+from asi_arch.papers import Cognition
+from asi_arch.records import Brief, Experiment, Proposal
 from asi_arch.researcher.causes import attributions
 from asi_arch.researcher.learning import learn, track_record
 from asi_arch.researcher.novelty import source_hash
