@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asi_arch.commands import ablation, comparison, verification
+from asi_arch.commands import ablation, cognition, comparison, verification
 from asi_arch.errors import SetupError
 from asi_arch.mcp_server import mcp
 from asi_arch.terminal import (
@@ -222,6 +222,7 @@ app.command(epilog=examples("asi-arch compare studies/*", "asi-arch compare stud
     comparison.compare
 )
 app.command(epilog=examples("asi-arch discoveries", "asi-arch discoveries --json"))(verification.discoveries)
+app.add_typer(cognition.app)
 
 
 @app.command()

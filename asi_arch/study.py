@@ -11,7 +11,7 @@ from typing import Any
 
 from asi_arch.archive.base import Archive
 from asi_arch.archive.folder import change_settings, create_folder, has_study, open_folder
-from asi_arch.cognition.base import CognitionBase
+from asi_arch.cognition.base import OWN, CognitionBase
 from asi_arch.controls import tell_controls
 from asi_arch.engineer.pool import LocalPool
 from asi_arch.errors import BudgetError, ModelError, SetupError
@@ -71,7 +71,9 @@ class Study:
         limits = (settings.check_seconds, settings.train_seconds)
         self.pool: Pool = pool or LocalPool(self.space, self.workers + spare, *limits)
         self.bench = Bench(self.space, settings, archive, self.pool)
-        self.cast = Cast(self.space, settings, archive, self.bench, lambda text: self._watch.message(text))
+        self.cast = Cast(
+            self.space, settings, archive, self.bench, folder / OWN, lambda text: self._watch.message(text)
+        )
         self._watch: Watch = Silent()
         self._halted = threading.Event()  # a run takes no further candidate
         self._silences = 0

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from asi_arch.errors import SetupError
 from asi_arch.papers import Cognition
 
 FUSION = 60  # reciprocal rank fusion's constant (Cormack, Clarke, Buettcher, SIGIR 2009)
+MEANING = 0.5  # weight of the ranks by meaning beside those by words
 OWN = "cognition"  # folder of a study's own papers, in the study's
 
 Stamp = tuple[tuple[str, int, int], ...]
@@ -102,8 +103,8 @@ class CognitionBase:
         """Give up to k cognitions for a weakness in words, the nearest first, and why each is among them.
 
         By words alone, they come by their BM25 score, and one that shares no word is never given. With an
-        embedder, the ranks by words and by cosine are fused: the sum of 1 / (60 + rank). Equal scores come
-        in the order of `all`, so the same base and query give the same answer in any thread and process.
+        embedder, the ranks by words and by cosine are fused (`fused`). Equal scores come in the order of
+        `all`, so the same base and query give the same answer in any thread and process.
 
         Raises:
             SetupError: a provider gave no vectors.
@@ -126,7 +127,7 @@ class CognitionBase:
                 meaning_rank=meaning_ranks.get(place, 0),
                 cosine=cosines[place],
             )
-            for place in fused([word_ranks, meaning_ranks])[:k]
+            for place in fused([(word_ranks, 1.0), (meaning_ranks, MEANING)])[:k]
         ]
         return tuple(found)
 
@@ -196,13 +197,14 @@ def _ranks(scores: list[float]) -> dict[int, int]:
     return {place: rank for rank, place in enumerate(best, 1)}
 
 
-def fused(rankings: list[dict[int, int]]) -> list[int]:
-    """Give places by the sum over rankings of 1 / (60 + rank), the highest first.
+def fused(rankings: Sequence[tuple[Mapping[int, int], float]]) -> list[int]:
+    """Give places by the sum over rankings of weight / (60 + rank), the highest first.
 
-    Source: Cormack, Clarke, Buettcher, SIGIR 2009, "Reciprocal rank fusion", with their constant.
+    Source: Cormack, Clarke, Buettcher, SIGIR 2009, "Reciprocal rank fusion", with their constant; the
+    weights are ours.
     """
     totals: dict[int, float] = {}
-    for ranking in rankings:
+    for ranking, weight in rankings:
         for place, rank in ranking.items():
-            totals[place] = totals.get(place, 0.0) + 1 / (FUSION + rank)
+            totals[place] = totals.get(place, 0.0) + weight / (FUSION + rank)
     return sorted(totals, key=lambda place: (-totals[place], place))

@@ -4,10 +4,12 @@ import os
 import threading
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 
 from asi_arch.archive.base import Archive
 from asi_arch.archive.journal import load_calls
 from asi_arch.cognition.base import CognitionBase
+from asi_arch.cognition.meaning import Embedder, open_embedder, tell_recall
 from asi_arch.errors import SetupError
 from asi_arch.llm.models import Models, open_models
 from asi_arch.loop.bench import Bench
@@ -33,25 +35,37 @@ class Cast:
         settings: the study's.
         archive: where calls of models are kept.
         bench: where sources are checked.
+        own: folder of the study's own papers; it need not exist.
         say: is told what a person should know.
     """
 
     def __init__(
-        self, space: Space, settings: Settings, archive: Archive, bench: Bench, say: Callable[[str], None]
+        self,
+        space: Space,
+        settings: Settings,
+        archive: Archive,
+        bench: Bench,
+        own: Path,
+        say: Callable[[str], None],
     ) -> None:
         self._space, self._settings, self._archive, self._bench = space, settings, archive, bench
-        self._say = say
+        self._own, self._say = own, say
 
     def assemble(self, stop: threading.Event) -> str:
-        """Make all, let models be given up at `stop`, and say in one line who leads.
+        """Make all, let models be given up at `stop`, and say in a line who leads, and how cognitions are found.
 
         Raises:
-            SetupError: a model's key is missing, or the settings name a researcher that is not there.
+            SetupError: a model's key is missing, the settings name a researcher that is not there, a paper
+                of the study's own cannot be read, or vectors cannot be had.
         """
         if self.models is not None:
             self.models.stop = stop
         assert self.researcher, "it is made"
-        return tell_lead(self.shares, self.models)
+        cognition, lead = self.cognition, tell_lead(self.shares, self.models)
+        if self._embedder is None:
+            return lead
+        cognition.prepare()
+        return f"{lead}; {tell_recall(self._embedder)}"
 
     def close(self) -> None:
         """Give up what models are asked. Idempotent; a later question starts anew."""
@@ -65,9 +79,14 @@ class Cast:
 
     @cached_property
     def cognition(self) -> CognitionBase:
-        """Give what papers know about the space; nothing in a study without cognition."""
-        known = not is_without(self._settings, "cognition")
-        return CognitionBase(self._space.folder / ("cognition" if known else NOTHING))
+        """Give what papers know about the space, and what the study knows by itself; nothing without cognition."""
+        if is_without(self._settings, "cognition"):
+            return CognitionBase(self._space.folder / NOTHING)
+        return CognitionBase(self._space.folder / "cognition", self._own, self._embedder)
+
+    @cached_property
+    def _embedder(self) -> Embedder | None:
+        return open_embedder(self._settings, os.environ)
 
     @cached_property
     def desk(self) -> StudyDesk:

@@ -1,0 +1,159 @@
+"""A paper becomes a study's own knowledge: read, extracted, looked at by a person, and kept."""
+
+import os
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from asi_arch.errors import SetupError
+
+if TYPE_CHECKING:
+    from asi_arch.cognition.base import CognitionBase
+    from asi_arch.cognition.document import Document
+    from asi_arch.cognition.extract import Extract
+    from asi_arch.papers import Cognition
+    from asi_arch.settings import Settings
+
+
+def keep_read(paper: Path, study: Path, pages: str, values: Sequence[str], editor: str) -> None:
+    """Read a paper, have its knowledge extracted, and keep it in a study's folder.
+
+    Args:
+        paper, pages: see `document.read_document`.
+        study: its folder; it must exist.
+        values: settings as `key=value`, for this once.
+        editor: a command that a person edits the file with before it is kept; "" for none.
+
+    Raises:
+        SetupError: the study, the paper or the model cannot be had, or what was edited breaks the schema.
+        ModelError: the model gave no answer that can be used.
+    """
+    from asi_arch.archive.folder import open_folder
+    from asi_arch.cognition.base import OWN, CognitionBase
+    from asi_arch.cognition.document import read_document
+    from asi_arch.cognition.extract import cognitions_of, name_for
+    from asi_arch.cognition.write import keep, to_toml
+    from asi_arch.settings import given_values, with_values
+    from asi_arch.space import load_space
+
+    settings, archive = open_folder(study)
+    archive.close()
+    settings = with_values(settings, **given_values(None, values))
+    folder = load_space(settings.space).folder / "cognition"
+    base = CognitionBase(folder, study / OWN)
+    document = read_document(paper, pages)
+    found = _extracted(settings, study, base, document)
+    taken = {cognition.paper.arxiv: None for cognition in base.all()}
+    name = name_for(found, document, list(taken))
+    drafted = cognitions_of(found, name)
+    _tell(drafted, base, found.arxiv if found.arxiv in taken else "")
+    text = _edited(to_toml(drafted), name, base, editor) if editor else to_toml(drafted)
+    if not text.strip():
+        typer.echo("nothing was kept, since the file was emptied")
+        return
+    path = keep(study / OWN, name, text)
+    typer.echo(f"kept in {path}; it takes part in what this study recalls from now on")
+
+
+def _extracted(settings: "Settings", study: Path, base: "CognitionBase", document: "Document") -> "Extract":
+    """Ask the model; its calls are kept in the study's archive."""
+    from asi_arch.archive.folder import open_folder
+    from asi_arch.archive.journal import load_calls
+    from asi_arch.cognition.extract import extract
+    from asi_arch.llm.models import open_models
+    from asi_arch.space import load_space
+
+    _, archive = open_folder(study)
+    try:
+        models = open_models(settings, archive, os.environ, load_calls, lambda text: typer.echo(text, err=True))
+        example = next((cognition for cognition in base.all() if cognition.checked), None)
+        try:
+            return extract(models, document, load_space(settings.space), base.themes, example)
+        finally:
+            if models is not None:
+                models.close()
+    finally:
+        archive.close()
+
+
+def _tell(drafted: "Sequence[Cognition]", base: "CognitionBase", known: str) -> None:
+    """Say what was drafted, and what says much the same already."""
+    from asi_arch.cognition.words import near_duplicates
+
+    if known:
+        ids = ", ".join(cognition.id for cognition in base.by_paper(known))
+        typer.echo(f"the paper is known already ({ids}); this is kept beside it")
+    for cognition in drafted:
+        typer.echo(f"{cognition.id}  {cognition.title}")
+        for near, share in near_duplicates(cognition, base.all()):
+            typer.echo(f"  says much the same as {near.id} ({share:.0%}): {near.title}")
+
+
+def _edited(text: str, name: str, base: "CognitionBase", editor: str) -> str:
+    """Have a person edit a file until it can be read, or is empty.
+
+    Raises:
+        SetupError: the editor cannot be run, or left a fault and no person to ask; the draft stays.
+    """
+    from asi_arch.cognition.paper import read_paper
+
+    folder = Path(tempfile.mkdtemp(prefix="cognition-"))
+    path = folder / f"{name}.toml"
+    path.write_text(text, encoding="utf-8")
+    while True:
+        try:
+            done = subprocess.run([*shlex.split(editor), str(path)], check=False)
+        except OSError as error:
+            raise SetupError(f"cannot run editor {editor!r}: {error.strerror}; the draft is {path}") from None
+        if done.returncode:
+            raise SetupError(f"editor {editor!r} ended with {done.returncode}; the draft is {path}")
+        edited = path.read_text(encoding="utf-8", errors="replace")
+        try:
+            if edited.strip():
+                read_paper(path, base.themes, own=True)
+        except SetupError as error:
+            if not os.isatty(0):
+                raise
+            typer.echo(f"{error}", err=True)
+            typer.confirm("edit it again?", default=True, abort=True)
+            continue
+        path.unlink()
+        folder.rmdir()
+        return edited
+
+
+def confirmed(id: str, study: Path, source: str) -> Path:
+    """Mark a piece of a study's own knowledge as checked by a person; give its file.
+
+    Raises:
+        SetupError: the study has no such piece of its own, or it is checked already.
+    """
+    from asi_arch.archive.folder import open_folder
+    from asi_arch.cognition.base import OWN
+    from asi_arch.cognition.paper import read_paper
+    from asi_arch.cognition.write import keep, to_toml
+
+    _, archive = open_folder(study)
+    archive.close()
+    name, _, number = id.partition("/")
+    own = {path.stem: path for path in (study / OWN).glob("*.toml")}
+    if name not in own:
+        known = ", ".join(sorted(own)) or "none yet: `asi-arch cognition add` makes one"
+        raise SetupError(f"{study} has no paper {name!r} of its own; it has {known}")
+    cognitions = read_paper(own[name], own=True)
+    found = next((cognition for cognition in cognitions if cognition.id == id), None)
+    if found is None:
+        raise SetupError(f"{own[name]} holds {', '.join(c.id for c in cognitions)}, not {id!r}")
+    if found.checked:
+        raise SetupError(f"{id} is checked already, against {found.source}")
+    read = source.strip() or ", ".join(f"p. {page}" for page in sorted({q.page for q in found.quotes}))
+    if not read:
+        raise SetupError(f"{id} has no quotes to read; say what you read with --source TEXT")
+    marked = replace(found, checked=True, source=read)
+    return keep(study / OWN, name, to_toml([marked if c is found else c for c in cognitions]))
