@@ -28,7 +28,7 @@ class Paper:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
-    """A few words of a paper, as evidence. page: where they stand; a section's number where it has no pages."""
+    """A few words of a paper, as evidence. page: where they stand, or the section of a text without."""
 
     page: int
     text: str

@@ -57,7 +57,7 @@ class Settings:
     num_cognitions: int = _setting(4, "cognitions in a brief")
     embedding: str = _setting(
         "none",
-        "how cognitions are found beside by words: none, local (the package of asi-arch[embed]), or openai:NAME",
+        "finds cognitions by meaning too: none, local (the package of asi-arch[embed]), or openai:NAME",
     )
     num_findings: int = _setting(8, "findings in a brief")
     novelty_attempts: int = _setting(10, "proposals that repeat something known before an id is given up")

@@ -17,12 +17,10 @@ def coverage_page(base: CognitionBase) -> str:
     checked = sum(cognition.checked for cognition in base.all())
     head = (
         "# Which papers the cognition base covers\n\n"
-        f"{len(papers)} papers with {len(base.all())} cognitions, of which {checked} were checked against the "
-        "paper's own text. Made by `asi-arch cognition list --coverage`; a test holds it against the base.\n"
+        f"{len(papers)} papers with {len(base.all())} cognitions, of which {checked} were checked against "
+        "the paper's own text. Made by `asi-arch cognition list --coverage`; a test holds it to the base.\n"
     )
-    by_theme = {
-        theme: [own for own in papers.values() if own[0].paper.theme == theme] for theme in themes
-    }
+    by_theme = {theme: [own for own in papers.values() if own[0].paper.theme == theme] for theme in themes}
     sections = [_section(theme, line, by_theme[theme]) for theme, line in themes.items() if by_theme[theme]]
     return "\n".join([head, *_by_year(by_theme), *sections])
 

@@ -42,8 +42,8 @@ def read_document(path: Path, pages: str = "") -> Document:
     """
     if not path.exists():
         raise SetupError(
-            f"no file {path}; PAPER is a PDF, a folder of LaTeX source, or a .tex, HTML or Markdown file that "
-            "you have downloaded"
+            f"no file {path}; PAPER is a PDF, a folder of LaTeX source, or a .tex, HTML or Markdown file "
+            "that you have downloaded"
         )
     suffix = path.suffix.lower()
     if suffix == ".pdf":
@@ -57,7 +57,7 @@ def read_document(path: Path, pages: str = "") -> Document:
     else:
         known = ", ".join((".pdf", ".tex", *HTML, *MARKDOWN))
         raise SetupError(f"{path}: {path.suffix or 'no suffix'!r} is no kind of paper; known are {known}")
-    numbered = {number: text for number, text in enumerate(_cut(texts), 1)}
+    numbered = dict(enumerate(_cut(texts), 1))
     chosen = chosen_pages(pages, len(numbered), "section", path)
     return _sized(path, "section", {number: numbered[number] for number in chosen})
 
@@ -79,8 +79,8 @@ def chosen_pages(pages: str, count: int, unit: str, path: Path) -> list[int]:
         wanted.update(range(low, high + 1))
     if len(wanted) > MOST_PAGES:
         raise SetupError(
-            f"{path} has {len(wanted)} {unit}s, and {MOST_PAGES} are read at once; name those that matter, such "
-            f"as --pages 1-{MOST_PAGES}"
+            f"{path} has {len(wanted)} {unit}s, and {MOST_PAGES} are read at once; name those that matter, "
+            f"such as --pages 1-{MOST_PAGES}"
         )
     return sorted(wanted)
 
@@ -97,10 +97,12 @@ def _sized(path: Path, unit: str, pages: dict[int, str]) -> Document:
     whole = sum(map(len, pages.values()))
     if whole > MOST_CHARACTERS:
         raise SetupError(
-            f"{path}: {whole} characters of text, and {MOST_CHARACTERS} are read at once; name the {unit}s that "
-            f"matter with --pages (it has {min(pages)} to {max(pages)})"
+            f"{path}: {whole} characters of text, and {MOST_CHARACTERS} are read at once; name the {unit}s "
+            f"that matter with --pages (it has {min(pages)} to {max(pages)})"
         )
-    return Document(stem=path.resolve().stem if path.is_file() else path.resolve().name, unit=unit, pages=pages)
+    return Document(
+        stem=path.resolve().stem if path.is_file() else path.resolve().name, unit=unit, pages=pages
+    )
 
 
 def _pdf_pages(path: Path, pages: str) -> dict[int, str]:

@@ -92,7 +92,9 @@ def extract(
             "a paper is read by a language model, and there is none: --model PROVIDER:NAME with its key "
             "exported (docs/models.md), or write the file by hand (docs/cognition.md)"
         )
-    question = Question(role=ROLE, system=PROMPT.read_text(), prompt=_prompt(document, space, themes, example))
+    question = Question(
+        role=ROLE, system=PROMPT.read_text(), prompt=_prompt(document, space, themes, example)
+    )
     return models.ask(Extract, question, reviewer(document, themes))
 
 
@@ -160,9 +162,7 @@ def _runs(text: str) -> list[tuple[str, ...]]:
     return [tuple(words[i : i + COPIED]) for i in range(len(words) - COPIED + 1)]
 
 
-def _prompt(
-    document: Document, space: Space, themes: Mapping[str, str], example: Cognition | None
-) -> str:
+def _prompt(document: Document, space: Space, themes: Mapping[str, str], example: Cognition | None) -> str:
     metrics = ", ".join(f"{spec.title} ({spec.unit})" for spec in space.metrics)
     parts = [f"# The space\n{space.title}. Measured are: {metrics}.\n\n{space.contract.strip()}"]
     if themes:
@@ -184,7 +184,9 @@ def cognitions_of(found: Extract, name: str) -> tuple[Cognition, ...]:
         authors=tuple(author.strip() for author in found.authors if author.strip()),
         theme=found.theme,
     )
-    return tuple(_cognition(piece, f"{name}/{number}", paper) for number, piece in enumerate(found.cognitions, 1))
+    return tuple(
+        _cognition(piece, f"{name}/{number}", paper) for number, piece in enumerate(found.cognitions, 1)
+    )
 
 
 def _cognition(piece: Piece, id: str, paper: Paper) -> Cognition:

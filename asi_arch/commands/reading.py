@@ -25,7 +25,8 @@ def keep_read(paper: Path, study: Path, pages: str, values: Sequence[str], edito
     """Read a paper, have its knowledge extracted, and keep it in a study's folder.
 
     Args:
-        paper, pages: see `document.read_document`.
+        paper: see `document.read_document`.
+        pages: see there.
         study: its folder; it must exist.
         values: settings as `key=value`, for this once.
         editor: a command that a person edits the file with before it is kept; "" for none.
@@ -71,7 +72,9 @@ def _extracted(settings: "Settings", study: Path, base: "CognitionBase", documen
 
     _, archive = open_folder(study)
     try:
-        models = open_models(settings, archive, os.environ, load_calls, lambda text: typer.echo(text, err=True))
+        models = open_models(
+            settings, archive, os.environ, load_calls, lambda text: typer.echo(text, err=True)
+        )
         example = next((cognition for cognition in base.all() if cognition.checked), None)
         try:
             return extract(models, document, load_space(settings.space), base.themes, example)
@@ -141,7 +144,7 @@ def confirmed(id: str, study: Path, source: str) -> Path:
 
     _, archive = open_folder(study)
     archive.close()
-    name, _, number = id.partition("/")
+    name = id.partition("/")[0]
     own = {path.stem: path for path in (study / OWN).glob("*.toml")}
     if name not in own:
         known = ", ".join(sorted(own)) or "none yet: `asi-arch cognition add` makes one"

@@ -59,7 +59,7 @@ class Embeddings:
         return rows
 
     def _fault(self, why: str) -> SetupError:
-        cure = "try again, name another model, or set embedding = \"none\""
+        cure = 'try again, name another model, or set embedding = "none"'
         return SetupError(self._hide(f"embedding model '{self.name}' gave no vectors: {why}; {cure}"))
 
 
@@ -72,7 +72,7 @@ def open_embeddings(settings: Settings, environ: Mapping[str, str]) -> Embedding
     spec = spec_of("embedding", settings.embedding, settings, environ)
     if spec is None or spec.provider != PROVIDER:
         raise SetupError(
-            f"setting 'embedding' is {settings.embedding!r}; write none, local, or openai:NAME (with model_url "
-            "or @http://HOST/v1 for any server that speaks OpenAI's protocol)"
+            f"setting 'embedding' is {settings.embedding!r}; write none, local, or openai:NAME (with "
+            "model_url or @http://HOST/v1 for any server that speaks OpenAI's protocol)"
         )
     return Embeddings(spec, key_of(spec, environ), settings.model_seconds, hider(environ))

@@ -52,7 +52,7 @@ class Cast:
         self._own, self._say = own, say
 
     def assemble(self, stop: threading.Event) -> str:
-        """Make all, let models be given up at `stop`, and say in a line who leads, and how cognitions are found.
+        """Make all, let models be given up at `stop`, and say in one line who leads.
 
         Raises:
             SetupError: a model's key is missing, the settings name a researcher that is not there, a paper

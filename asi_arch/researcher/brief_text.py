@@ -114,7 +114,9 @@ def results_text(experiment: Experiment, metrics: Sequence[MetricSpec]) -> str:
 def cognition_text(cognition: Cognition) -> str:
     """Give a piece of a paper's knowledge, with the id by which a proposal names it."""
     paper = cognition.paper
-    unread = "; a model's summary that nobody has checked" if cognition.quotes and not cognition.checked else ""
+    unread = (
+        "; a model's summary that nobody has checked" if cognition.quotes and not cognition.checked else ""
+    )
     return "\n".join(
         [
             f"[{cognition.id}] {cognition.title} ({paper.label}, {paper.year}{unread})",
