@@ -13,7 +13,18 @@ from asi_arch.engineer.isolation import detect
 from asi_arch.llm.roles import KEYS, describe
 from asi_arch.settings import Settings
 
-REQUIRED = ("torch", "numpy", "scipy", "einops", "pydantic", "sqlalchemy", "bm25s", "rich", "matplotlib")
+REQUIRED = (
+    "torch",
+    "numpy",
+    "scipy",
+    "einops",
+    "pydantic",
+    "sqlalchemy",
+    "bm25s",
+    "pypdf",
+    "rich",
+    "matplotlib",
+)
 LEAST_BYTES = 4 * 2**30  # below this a worker and its wall do not fit beside each other
 PROBE = """
 import json, torch

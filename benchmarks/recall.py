@@ -1,8 +1,9 @@
 """How well and how fast cognitions are recalled: words, meaning and both, beside SQLite's FTS5.
 
 Run `python benchmarks/recall.py [--cache DIR]`. Quality is on tests/symptoms.toml, as tests/symptoms.py
-defines it; speed is the time of a whole query on one thread after loading, at the size of the base and at
-1,000 entries (the base's own, repeated with their words in another order). docs/cognition.md has the figures.
+defines it; speed is the processor time of a whole query on one thread after loading, at the size of the base
+and at 1,000 entries (the base's own, repeated with their words in another order). docs/cognition.md has the
+figures.
 """
 
 import argparse
@@ -120,10 +121,10 @@ def print_speed(found: dict[str, Search], size: int) -> None:
     for _ in range(ROUNDS):  # in turns, so that the machine's noise meets all alike
         for query in queries:
             for name, search in found.items():
-                began = time.perf_counter()
+                began = time.process_time()
                 search(query)
-                times[name].append(1e3 * (time.perf_counter() - began))
-    print(f"\n{f'{size} entries, ms':22}{'median':>10}{'p95':>10}{'to FTS5':>10}")
+                times[name].append(1e3 * (time.process_time() - began))
+    print(f"\n{f'{size} entries, CPU ms':22}{'median':>10}{'p95':>10}{'to FTS5':>10}")
     peer = median(times["FTS5"])
     for name, taken in times.items():
         centre = median(taken)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from asi_arch.cognition.base import CognitionBase
+from asi_arch.cognition.coverage import coverage_page
 from asi_arch.errors import SetupError
 from asi_arch.papers import Cognition
 from asi_arch.space import BUILT_IN
@@ -300,6 +301,44 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "2412.06464.toml").write_bytes(b'arxiv = "\xff"')
     with pytest.raises(SetupError, match="not UTF-8"):
         CognitionBase(tmp_path)
+
+
+def test_every_paper_has_one_of_the_themes_and_every_theme_has_papers(base: CognitionBase) -> None:
+    assert {c.paper.theme for c in base.all()} == set(base.themes)
+    assert 12 <= len(base.themes) <= 20
+
+
+@pytest.mark.parametrize(
+    ("theme", "expected"),
+    [
+        ("", "theme: missing; write one of decay, gating"),
+        ('theme = "decays"', "theme: 'decays' is none of themes.toml; did you mean 'decay'?"),
+        ('theme = "zzz"', "write one of decay, gating"),
+        ("theme = 3", "theme: 3 is not a text"),
+    ],
+)
+def test_where_themes_are_named_a_paper_needs_one_of_them(tmp_path: Path, theme: str, expected: str) -> None:
+    (tmp_path / "themes.toml").write_text('decay = "Gates that forget"\ngating = "Gates"\n')
+    write(tmp_path, GOOD.replace("year = 2024", f"year = 2024\n{theme}"))
+    with pytest.raises(SetupError) as caught:
+        CognitionBase(tmp_path)
+    assert expected in str(caught.value)
+    write(tmp_path, GOOD.replace("year = 2024", 'year = 2024\ntheme = "decay"'))
+    assert CognitionBase(tmp_path).all()[0].paper.theme == "decay"
+
+
+def test_the_page_of_what_is_covered_is_that_of_the_base(base: CognitionBase) -> None:
+    """Made anew by: asi-arch cognition list --space linear_attention --coverage > the page."""
+    page = (DOCS.parent / "cognition_coverage.md").read_text()
+    assert page == coverage_page(base)
+    rows = re.findall(
+        r"^\| (\d{4}\.\d{4,5}) \| .+ \| (\d{4}) \| (\d+) \| (\d+) of (\d+) \|$", page, re.MULTILINE
+    )
+    papers = {c.paper.arxiv for c in base.all()}
+    assert len(rows) == len(papers)
+    assert {row[0] for row in rows} == papers
+    assert sum(int(row[2]) for row in rows) == len(base.all())
+    assert sum(int(row[3]) for row in rows) == sum(c.checked for c in base.all())
 
 
 def test_the_example_in_the_docs_is_what_recall_gives() -> None:

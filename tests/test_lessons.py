@@ -11,7 +11,7 @@ from toy import toy_study
 
 from asi_arch.commands.lessons import learned, lessons
 from asi_arch.errors import SetupError
-from asi_arch.records import Experiment
+from asi_arch.records import Experiment, Job
 
 
 def repeated(number: int, text: float, recall: float, runs: int = 3, parent: int = 1) -> Experiment:
@@ -75,10 +75,14 @@ def test_a_study_writes_its_lessons_where_it_recalls_them_and_withdraws_what_no_
     study.run()
     with pytest.raises(SetupError, match="has no experiment with 3 runs at a stage whose parent has as many"):
         learned(tmp_path / "s")
-    for experiment in study.archive.experiments("candidate"):
-        if experiment.failure is None:
-            more = [study.bench.examine(experiment, seed, lambda _: None) for seed in (1, 2)]
-            study.archive.record(replace(experiment, evidence=(*experiment.evidence, *more)))
+    candidate = max(study.archive.experiments("candidate"), key=lambda e: e.fitness.value if e.fitness else 0)
+    assert candidate.proposal is not None
+    stage, source = study.bench.stage, candidate.proposal.source
+    jobs = [Job(space="toy", name="again", source=source, stage=stage, seed=seed) for seed in (1, 2)]
+    runs = (*candidate.evidence, *(study.pool.run(job, lambda _: None) for job in jobs))
+    number = study.archive.claim("candidate")
+    assert number is not None
+    assert study.archive.record(replace(candidate, id=number, evidence=runs))
     stale = tmp_path / "s" / "cognition" / "lesson-99-explore.toml"
     stale.parent.mkdir()
     stale.write_text("no longer")
