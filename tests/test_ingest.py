@@ -11,6 +11,7 @@ import pytest
 from llm_server import Answer, Asked, Reply, Server
 from llm_study import CANARY
 from papers import ANSWER, PIECE, TITLE, write_paper, write_scan
+from toy import toy_study
 
 from asi_arch.archive.folder import open_folder
 from asi_arch.cognition.base import CognitionBase
@@ -377,3 +378,39 @@ def test_a_study_s_own_file_that_breaks_later_leaves_recall_as_it_was(tmp_path):
 def test_letters_and_digits_alone_are_compared():
     assert squeezed("Eﬃ-\ncient  S_t = 0.5!") == "efficientst05"
     assert load_space("toy").name == "toy"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("show", "2412.0646/1"), "nothing is known as '2412.0646/1'; the nearest are 2412.06464/1"),
+        (("show", "2412.0646"), "the nearest are 2412.06464"),
+        (("list", "--theme", "decays"), "no theme 'decays'; there are convolution, decay"),
+        (("list", "--year", "1999"), "nothing is known of 1999; there are papers of 2015 to"),
+        (("list", "--paper", "1.2"), "nothing is known as '1.2'"),
+        (("search", "qwertz"), "nothing is known of 'qwertz'"),
+        (("search", "decay", "--set", "embedding=loca"), "write none, local, or openai:NAME"),
+        (("show", "x", "--study", "s", "--space", "toy"), "leave out --space, or --study"),
+        (("learn", "--study", "s"), "no study in s"),
+        (("confirm", "x/1", "--study", "s"), "no study in s"),
+    ],
+)
+def test_a_user_s_fault_is_one_line_that_names_what_is_near(tmp_path, words, expected):
+    done = asi_arch(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    fault = done.stderr.splitlines()[-1]
+    assert fault.startswith("asi-arch: ")
+    assert expected in fault
+    assert "Traceback" not in done.stderr
+
+
+def test_a_broken_file_of_its_own_stops_a_study_at_the_start_and_loses_nothing(study):
+    (study / "cognition").mkdir()
+    (study / "cognition" / "mine.toml").write_text('name = "mine"\ntitle = "t"\nyear = 2024\n')
+    opened = toy_study(study, experiments=1)
+    with pytest.raises(SetupError, match=r"mine\.toml: cognition: missing"):
+        opened.run()
+    (study / "cognition" / "mine.toml").unlink()
+    opened.run()
+    assert len(opened.archive.experiments("candidate")) == 1
+    opened.close()
