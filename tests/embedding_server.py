@@ -20,10 +20,14 @@ def vector(text: str) -> list[float]:
 
 
 class EmbeddingServer:
-    """The server, a context manager. faults: statuses of the first answers. texts: all that was asked."""
+    """The server, a context manager. faults: statuses of the first answers. texts: all that was asked.
 
-    def __init__(self, faults: Sequence[int] = ()) -> None:
+    limit: texts after which everything is refused; None for never.
+    """
+
+    def __init__(self, faults: Sequence[int] = (), limit: int | None = None) -> None:
         self.texts: list[str] = []
+        self.limit = limit
         self.models: set[str] = set()
         self.faults, self.lock = list(faults), threading.Lock()
         self._http = _Http(("127.0.0.1", 0), _Handler)
@@ -61,6 +65,8 @@ class _Handler(BaseHTTPRequestHandler):
         assert self.path == "/v1/embeddings"
         with owner.lock:
             fault = owner.faults.pop(0) if owner.faults else 0
+            if owner.limit is not None and len(owner.texts) >= owner.limit:
+                fault = 402
             if not fault:
                 owner.texts += body["input"]
                 owner.models.add(body["model"])

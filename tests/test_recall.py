@@ -193,27 +193,38 @@ def test_what_finds_is_told_in_one_line_and_by_default_it_is_words():
     assert cache_folder({"HOME": "/h"}) == Path("/h/.cache/asi-arch/embeddings")
 
 
+def run_toy(folder: Path, server: EmbeddingServer, experiments: int) -> subprocess.CompletedProcess[str]:
+    words = ["run", "--space", "toy", "--experiments", str(experiments), "--workers", "1"]
+    command = [sys.executable, "-W", "error", "-m", "asi_arch", *words]
+    return subprocess.run(
+        [*command, "--set", f"embedding=openai:small@{server.url}"],
+        cwd=folder,
+        env=os.environ | {"XDG_CACHE_HOME": str(folder / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
 def test_a_study_by_meaning_says_so_and_asks_its_provider_for_each_brief(tmp_path: Path):
     with EmbeddingServer() as server:
-        command = [
-            sys.executable,
-            "-W",
-            "error",
-            "-m",
-            "asi_arch",
-            "run",
-            "--space",
-            "toy",
-            "--experiments",
-            "2",
-        ]
-        command += ["--workers", "1", "--set", f"embedding=openai:small@{server.url}"]
-        environ = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-        done = subprocess.run(
-            command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120, check=False
-        )
+        done = run_toy(tmp_path, server, 2)
         assert done.returncode == 0, done.stderr
         told = " ".join(done.stdout.split())
         assert f"by meaning (openai:small@{server.url}), fused by reciprocal rank" in told
         base = CognitionBase(BUILT_IN / "toy" / "cognition")
         assert len(server.texts) >= len(base.all()) + 2
+
+
+def test_a_provider_that_fails_in_mid_study_ends_it_in_one_line_and_the_next_run_goes_on(tmp_path: Path):
+    size = len(CognitionBase(BUILT_IN / "toy" / "cognition").all())
+    with EmbeddingServer(limit=size + 2) as server:  # the base, one word at the start, and one brief
+        done = run_toy(tmp_path, server, 3)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        assert "gave no vectors: Error code: 402" in done.stderr.splitlines()[-1]
+        server.limit = None
+        again = run_toy(tmp_path, server, 3)
+        assert again.returncode == 0, again.stderr
+        assert "3 of 3 candidates" in again.stdout
