@@ -1,7 +1,6 @@
 """What crosses a module's border: frozen records, and their one way to and from JSON.
 
-Every noun of the program is here once. Researcher, engineer and analyst never import one another;
-they meet in these records.
+Every noun is here once: researcher, engineer and analyst never import one another, they meet here.
 """
 
 import hashlib
@@ -89,8 +88,7 @@ class Evidence:
     bundle: those graphs as JSON text; the archive keeps it once for each hash.
     curve: (step, training loss) pairs. metrics: by the names of `Space.metrics`.
     details: finer figures by name, such as the recall at each number of pairs.
-    stopped_at: the step after which the study's budget ended the training, which then has no metrics and a
-        failure of phase `stopped`; 0 when it did not.
+    stopped_at: the step after which the study's budget ended the training (failure `stopped`); else 0.
     """
 
     stage: str
@@ -357,8 +355,7 @@ def _adapter(kind: Hashable) -> Any:
 
 def to_json(record: object) -> str:
     """Give a record of this module as JSON text. Floats keep every bit and must be finite."""
-    text: bytes = _adapter(cast("Hashable", type(record))).dump_json(record)
-    return text.decode()
+    return str(_adapter(cast("Hashable", type(record))).dump_json(record), "utf-8")
 
 
 def from_json(kind: type[Record], text: str | bytes) -> Record:

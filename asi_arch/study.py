@@ -210,10 +210,8 @@ class Study:
         if current.status not in OPEN or current.proposal is None:
             return current
         repeats = evidence.failure is not None and evidence.failure.kind == DUPLICATE
-        kept = current.proposal.author.split(" ")[0] in (PERSON, AGENT) or is_without(
-            self.settings, "novelty"
-        )
-        if repeats and not kept:
+        guest = current.proposal.author.split(" ")[0] in (PERSON, AGENT)
+        if repeats and not guest and not is_without(self.settings, "novelty"):
             first, basis = self.bench.first(evidence, current.id, self.settings.seed)
             repeat = repeat_of(current.proposal, first, basis, graph_hash=evidence.graph_hash)
             return self._propose(self._refuse(current, current.proposal, repeat))
