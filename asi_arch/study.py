@@ -226,14 +226,12 @@ class Study:
             The id of its experiment.
 
         Raises:
-            SetupError: the program is in the study already, is empty or breaks the rules on sources, or
-                there is no motivation, or no such cognition.
+            SetupError: the program is known, empty or breaks the rules; no motivation, no such cognition.
         """
         self.cast.desk.require(cognitions)
         if not source.strip() or not motivation.strip():
             raise SetupError(f"{name}: a source and a motivation are needed; nothing was submitted")
-        fault = self.cast.desk.fault(source)
-        if fault:
+        if fault := self.cast.desk.fault(source):
             raise SetupError(f"{name}: {fault}; nothing was submitted")
         known = known_programs(self.archive.experiments()).get(source_hash(source))
         if known is not None:

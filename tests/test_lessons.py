@@ -1,6 +1,8 @@
 """What a study's repeated runs have shown becomes knowledge of its own, and what has not does not."""
 
 import random
+import re
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from toy import toy_study
 
 from asi_arch.commands.lessons import learned, lessons
 from asi_arch.errors import SetupError
+from asi_arch.loop.verify import Verifier, Watcher, replication_of
 from asi_arch.records import Experiment, Job
 
 
@@ -73,7 +76,7 @@ def test_where_nothing_differs_false_lessons_are_rare():
 def test_a_study_writes_its_lessons_where_it_recalls_them_and_withdraws_what_no_longer_holds(tmp_path: Path):
     study = toy_study(tmp_path / "s", experiments=4)
     study.run()
-    with pytest.raises(SetupError, match="has no experiment with 3 runs at a stage whose parent has as many"):
+    with pytest.raises(SetupError, match="has no experiment with 3 runs at a stage that can be compared"):
         learned(tmp_path / "s")
     candidate = max(study.archive.experiments("candidate"), key=lambda e: e.fitness.value if e.fitness else 0)
     assert candidate.proposal is not None
@@ -97,4 +100,20 @@ def test_a_study_writes_its_lessons_where_it_recalls_them_and_withdraws_what_no_
     assert first.checked
     assert first.paper.label == f"'{kept[0].stem}'"
     assert learned(tmp_path / "s") == (kept, [])
+    study.close()
+
+
+def test_a_lead_that_was_replicated_is_a_lesson_against_its_hardest_baseline(tmp_path: Path):
+    study = toy_study(tmp_path / "s", experiments=30, cold_start=8)
+    study.run()
+    Verifier(study.bench, 1).verify(Watcher(), threading.Event())
+    kept, _ = learned(tmp_path / "s")
+    known = replication_of(study.bench)
+    sure = {f"lesson-{c.experiment}-replicate" for c in known.claims}
+    assert kept
+    assert {path.stem for path in kept} <= sure
+    first = study.cognition.get(f"{kept[0].stem}/1")
+    assert first is not None
+    assert "against baseline parabola is" in first.title
+    assert re.search(r"At replicate, means of [3-8] and [3-8] runs", first.effect)
     study.close()

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
 from asi_arch.analyst.noise import Noise, difference, fit_noise
+from asi_arch.analyst.replication import Replication
 from asi_arch.analyst.statistics import mean, metric_value, runs_at
 from asi_arch.errors import SetupError
 from asi_arch.papers import Cognition, Paper
@@ -35,7 +36,8 @@ class Gain:
 def learned(folder: Path) -> tuple[list[Path], list[Path]]:
     """Write a study's lessons into its own knowledge; give the files that stand, and those withdrawn.
 
-    A lesson is an experiment against its parent at a stage where both have `FEWEST` runs or more, if a metric
+    A lesson is a lead that was replicated against the baseline that is hardest to beat, by the runs of its
+    claim, or an experiment against its parent at a stage where both have `FEWEST` runs or more; if a metric
     moved for sure: the interval of its gain excludes 0 at a level that allows for all pairs and metrics
     looked at (Bonferroni). A lesson that no longer holds is withdrawn.
 
@@ -44,15 +46,18 @@ def learned(folder: Path) -> tuple[list[Path], list[Path]]:
     """
     from asi_arch.cognition.base import OWN
     from asi_arch.cognition.write import keep, to_toml
+    from asi_arch.loop.verify import replication_of
     from asi_arch.study import Study
 
     with closing(Study.open(folder)) as study:
         space, experiments = study.space, study.archive.experiments()
-    found = lessons(space, experiments, date.today().year)
+        study.require_measured()
+        known = replication_of(study.bench)
+    found = lessons(space, experiments, date.today().year, known)
     if found is None:
         raise SetupError(
-            f"{folder} has no experiment with {FEWEST} runs at a stage whose parent has as many; repeat its "
-            "best first"
+            f"{folder} has no experiment with {FEWEST} runs at a stage that can be compared; "
+            "`asi-arch verify` replicates its best"
         )
     kept = [keep(folder / OWN, lesson.paper.arxiv, to_toml([lesson])) for lesson in found]
     stale = sorted(set((folder / OWN).glob(f"{PREFIX}*.toml")) - set(kept))
@@ -61,21 +66,43 @@ def learned(folder: Path) -> tuple[list[Path], list[Path]]:
     return kept, stale
 
 
-def lessons(space: Space, experiments: Sequence[Experiment], year: int) -> list[Cognition] | None:
-    """Give what is sure of each pair of experiment and parent; None where no pair has runs enough."""
+def lessons(
+    space: Space, experiments: Sequence[Experiment], year: int, known: Replication | None = None
+) -> list[Cognition] | None:
+    """Give what is sure of each pair of experiment and parent; None where no pair has runs enough.
+
+    known: of the study's leads, which are paired with the baseline that is hardest to beat, too.
+    """
     by_id = {e.id: e for e in experiments}
     pairs = [(e, by_id[p], stage) for e in experiments for p in _parent(e, by_id) for stage in space.stages]
+    claimed = _claimed(known) if known else []
+    pairs = [*pairs, *claimed]
     pairs = [pair for pair in pairs if all(len(runs_at(e, pair[2])) >= FEWEST for e in pair[:2])]
     if not pairs:
         return None
     level = 1 - ALPHA / (len(pairs) * len(space.metrics))
-    noises = {stage: _noises(space, experiments, stage) for stage in {pair[2] for pair in pairs}}
+    sides = {(e.id, stage): e for *both, stage in pairs for e in both}
+    replicated = {id for id, _ in sides}
+    groups = [*sides.values(), *(e for e in experiments if e.id not in replicated)]
+    noises = {stage: _noises(space, groups, stage) for stage in {pair[2] for pair in pairs}}
     found = []
     for child, parent, stage in pairs:
         gains = [_gain(spec, child, parent, stage, noises[stage], level) for spec in space.metrics]
         if any(gain is not None and gain.sure for gain in gains):
             found.append(_lesson(child, parent, stage, [gain for gain in gains if gain], year))
     return found
+
+
+def _claimed(known: Replication) -> list[tuple[Experiment, Experiment, str]]:
+    """Give each lead with its hardest baseline, both with the runs of the claim and no others."""
+    by_id = {e.id: e for e in known.experiments}
+    pairs = []
+    for claim in known.claims:
+        if claim.hardest is not None:
+            both = (by_id[claim.experiment], by_id[claim.hardest.baseline])
+            own, other = (replace(e, evidence=known.claim_runs(e)) for e in both)
+            pairs.append((own, other, known.later.name))
+    return pairs
 
 
 def _parent(experiment: Experiment, by_id: Mapping[int, Experiment]) -> list[int]:
@@ -119,8 +146,10 @@ def _lesson(child: Experiment, parent: Experiment, stage: str, gains: Sequence[G
     sure = [gain for gain in gains if gain.sure]
     better = [gain.spec.title for gain in sure if gain.value > 0]
     worse = [gain.spec.title for gain in sure if gain.value < 0]
-    moves = ", ".join(move.replace("_", " ") for move in child.proposal.moves)
-    change = moves or "its author's change"
+    is_parent = parent.id in child.proposal.parents
+    moves = ", ".join(move.replace("_", " ") for move in child.proposal.moves) if is_parent else ""
+    rival = "its parent" if is_parent else f"baseline {parent.proposal.name}"
+    change = moves or ("its author's change" if is_parent else f"design #{child.id}")
     verdict = " and ".join(
         f"{word} {', '.join(names)}" for word, names in (("better", better), ("worse", worse)) if names
     )
@@ -128,7 +157,7 @@ def _lesson(child: Experiment, parent: Experiment, stage: str, gains: Sequence[G
     return Cognition(
         id=f"{name}/1",
         paper=paper,
-        title=f"Measured here: {child.proposal.name} against its parent is {verdict}",
+        title=f"Measured here: {child.proposal.name} against {rival} is {verdict}",
         trigger=f"{' and '.join(f'weak {gain.spec.title}' for gain in sure)} in a design such as "
         f"{parent.proposal.name} (#{parent.id}), and {change} is considered.",
         background=f"The author's reason: {child.proposal.motivation}",
@@ -136,7 +165,7 @@ def _lesson(child: Experiment, parent: Experiment, stage: str, gains: Sequence[G
         if moves
         else f"The difference of #{child.id} and #{parent.id}.",
         implementation=f"The program is experiment {child.id}; `asi-arch show {child.id} --source` prints "
-        f"it, and its parent is experiment {parent.id}.",
+        f"it; {rival} is experiment {parent.id}.",
         effect=f"At {stage}, means of {counts[0]} and {counts[1]} runs: {'; '.join(map(_told, gains))}.",
         checked=True,
         source=f"experiments {child.id} and {parent.id} of this study at {stage}",

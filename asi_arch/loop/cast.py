@@ -79,7 +79,7 @@ class Cast:
 
     @cached_property
     def cognition(self) -> CognitionBase:
-        """Give what papers know about the space, and what the study knows by itself; nothing without cognition."""
+        """Give what papers know about the space and what the study knows by itself, or nothing without it."""
         if is_without(self._settings, "cognition"):
             return CognitionBase(self._space.folder / NOTHING)
         return CognitionBase(self._space.folder / "cognition", self._own, self._embedder)
