@@ -4,12 +4,13 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Protocol, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from asi_arch.records import Kind, Status
 from asi_arch.settings import Settings
 
 Result = TypeVar("Result")
+Further = ParamSpec("Further")
 Choice = tuple[int, tuple[int, ...]]
 """The id of the parent, and the ids of the references."""
 
@@ -53,22 +54,25 @@ class Policy(Protocol):
         ...
 
 
-def remembered(function: Callable[[Sequence[Member]], Result]) -> Callable[[Sequence[Member]], Result]:
+def remembered(
+    function: Callable[Concatenate[Sequence[Member], Further], Result],
+) -> Callable[Concatenate[Sequence[Member], Further], Result]:
     """Remember the last result of a function of members, for callers that ask for many ids of one tuple.
 
-    Only a tuple is remembered, by identity, since nothing can change it. Safe to call from any thread.
+    Only a tuple is remembered, by identity, since nothing can change it; what else the function takes,
+    such as settings, is compared. Safe to call from any thread.
     """
-    last: tuple[Sequence[Member], Result] | None = None
+    last: tuple[Sequence[Member], object, Result] | None = None
 
     @wraps(function)
-    def ask(members: Sequence[Member]) -> Result:
+    def ask(members: Sequence[Member], /, *args: Further.args, **named: Further.kwargs) -> Result:
         nonlocal last
         held = last
-        if held is None or held[0] is not members:
-            held = (members, function(members))
+        if held is None or held[0] is not members or held[1] != (args, named):
+            held = (members, (args, named), function(members, *args, **named))
             if isinstance(members, tuple):
                 last = held
-        return held[1]
+        return held[2]
 
     return ask
 

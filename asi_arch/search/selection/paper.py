@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from asi_arch.search.selection.base import Choice, Member, draw_of, parents_of, ranked
+from asi_arch.search.selection.base import Choice, Member, draw_of, parents_of, ranked, remembered
 from asi_arch.settings import Settings
 
 
+@remembered
 def candidate_pool(members: Sequence[Member], settings: Settings) -> tuple[Member, ...]:
     """Give the best `pool_size` experiments by fitness, the best first, equal ones by id.
 

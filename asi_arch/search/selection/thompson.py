@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from asi_arch.search.selection.base import Choice, Member, draw_of, draw_references, parents_of, remembered
 from asi_arch.search.selection.family import family
@@ -24,15 +24,28 @@ def choose(members: Sequence[Member], settings: Settings, seed: int, id: int) ->
     """
     draw = draw_of(settings, id, "thompson")
     known = parents_of(members)
-    beliefs = family(known)
-    drawn = [
-        draw.gauss(mean, variance**0.5) if sound >= SOUND else float("-inf")
-        for mean, variance, sound in zip(beliefs.mean, beliefs.variance, beliefs.sound, strict=True)
-    ]
+    drawn = [float("-inf")] * len(known)
+    for place, mean, deviation in _sound(known):
+        drawn[place] = draw.gauss(mean, deviation)
     ended = _children(members)
-    order = [known[i].id for i in sorted(range(len(known)), key=lambda i: -drawn[i])]
-    parent = next((id for id in order if _bears(ended.get(id, NONE), draw)), order[0])
+    order = (known[place].id for place in _falling(drawn))
+    bearing = (id for id in order if _bears(ended.get(id, NONE), draw))
+    parent = next(bearing, known[drawn.index(max(drawn))].id)
     return parent, draw_references(members, parent, settings, draw)
+
+
+@remembered
+def _sound(known: Sequence[Member]) -> list[tuple[int, float, float]]:
+    """Give the place, the mean and the standard deviation of each member that is not thought broken."""
+    beliefs = family(known)
+    means, variances, sound = beliefs.mean.tolist(), beliefs.variance.tolist(), beliefs.sound.tolist()
+    return [(i, means[i], variances[i] ** 0.5) for i in range(len(known)) if sound[i] >= SOUND]
+
+
+def _falling(values: Sequence[float]) -> Iterator[int]:
+    """Give the places of values from the highest down, equal ones in order; sorts after the first one."""
+    yield values.index(max(values))
+    yield from sorted(range(len(values)), key=values.__getitem__, reverse=True)[1:]
 
 
 def _bears(children: tuple[int, int], draw: random.Random) -> bool:

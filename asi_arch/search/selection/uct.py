@@ -1,7 +1,6 @@
 """UCT: down the family tree, from the baselines to the experiment whose next child promises most."""
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -24,11 +23,12 @@ WIDEN = 0.5  # a node with n experiments below it may have n ** WIDEN children
 class Node:
     """A place in the family tree.
 
-    childless: its children that failed, or have not ended. visits, total: experiments in its subtree,
-    itself included, and the sum of their values.
+    above: the node whose child it is; None at the root. childless: its children that failed, or have
+    not ended. visits, total: experiments in its subtree, itself included, and the sum of their values.
     """
 
     member: Member | None
+    above: "Node | None" = None
     children: list["Node"] = field(default_factory=list)
     childless: int = 0
     visits: int = 0
@@ -72,20 +72,19 @@ def _tree(members: Sequence[Member]) -> Node:
     values = percentiles(parents_of(members))
     root = Node(None)
     nodes: dict[int, Node] = {}
-    trail: dict[int, list[Node]] = defaultdict(list)
     for member in members:  # parents come before their children
-        above = next((nodes[parent] for parent in member.parents[:1] if parent in nodes), root)
-        path = [*trail[above.member.id], above] if above.member else [root]
+        above = nodes.get(member.parents[0], root) if member.parents else root
+        passed: Node | None = above
         if member.id in values:
-            node = nodes[member.id] = Node(member)
-            trail[member.id] = path
-            above.children.append(node)
-            path = [*path, node]
+            passed = nodes[member.id] = Node(member, above)
+            above.children.append(passed)
         elif member.kind == "candidate" and above is not root:
             above.childless += 1
         else:
             continue
-        for passed in path:
+        worth = values.get(member.id, 0.0)
+        while passed is not None:
             passed.visits += 1
-            passed.total += values.get(member.id, 0.0)
+            passed.total += worth
+            passed = passed.above
     return root

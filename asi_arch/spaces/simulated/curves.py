@@ -1,7 +1,6 @@
 """Learning curves whose early points say as little of the end as the published ones do."""
 
 import random
-from collections.abc import Sequence
 
 STEPS = 2000
 POINTS = 20  # at steps 100, 200, ..., 2000
@@ -24,6 +23,9 @@ FACTORS = (
 The first three principal components of the scores' correlations, which hold 96 % of their variance; what is
 left at each point is independent. One published run is NaN and left out.
 """
+
+LEFT = tuple(float(max(0.0, 1.0 - sum(f * f for f in loads)) ** 0.5) for loads in FACTORS)
+"""Standard deviation that the factors leave at each step, of 1 in all."""
 
 SPREAD = (
     8.00, 7.00, 7.50, 8.25, 7.50, 6.30, 5.50, 4.33, 3.46, 2.70,
@@ -48,17 +50,12 @@ def curve(u: float, draw: random.Random) -> tuple[tuple[int, float], ...]:
     end = (final - SEED[-1]) / END_SPREAD
     last = FACTORS[-1]
     free = [draw.gauss(0.0, 1.0) for _ in last]
-    left = draw.gauss(0.0, _left(last))
+    left = draw.gauss(0.0, LEFT[-1])
     shown = sum(f * z for f, z in zip(last, free, strict=True)) + left
     factors = [z + f * (end - shown) for f, z in zip(last, free, strict=True)]  # conditional on the end
     points = []
     for i, (loads, mean, spread) in enumerate(zip(FACTORS, SEED, SPREAD, strict=True)):
-        height = sum(f * z for f, z in zip(loads, factors, strict=True)) + draw.gauss(0.0, _left(loads))
+        height = sum(f * z for f, z in zip(loads, factors, strict=True)) + draw.gauss(0.0, LEFT[i])
         loss = final if i == POINTS - 1 else mean + END_SPREAD * spread * height
         points.append(((i + 1) * STEPS // POINTS, loss))
     return tuple(points)
-
-
-def _left(loads: Sequence[float]) -> float:
-    """Give the standard deviation that the factors leave at a point, of 1 in all."""
-    return float(max(0.0, 1.0 - sum(f * f for f in loads)) ** 0.5)
