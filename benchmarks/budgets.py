@@ -1,6 +1,6 @@
 """Budgets replayed on finished learning curves: compute saved, good runs lost, beside Optuna's pruners.
 
-    python benchmarks/budgets.py CURVES [CURVES...] [--orders 500] [--json]
+    python benchmarks/budgets.py CURVES [CURVES...] [--json]
 
 CURVES is the folder of a study, or a CSV with a line a run: `index,name,parameters,step_1,step_100,...`,
 losses at equal steps to the end; of that, runs with a loss that is no number are left out, and so is the
@@ -8,9 +8,11 @@ first step. Several studies of one space, stage and seed are taken together. Run
 each is cut where a policy stops it, and policies see of it only what came before. A CSV has no curve of its
 seed, so differences to it are differences to 0, which changes no ranking.
 
-The constants of our budgets are chosen on a random half of the curves: of a small grid, what saves most
-while at most 5 % of the orders lose any of the five best; and, less strictly, while at most 5 % of the
-five best are lost; by each meaning of best. They are then run on the other half, and on all.
+Fixed constants are replayed on all runs; intervals are 95 %, from a bootstrap over the runs, each resample in
+several orders. Constants that were chosen are never shown on the runs that chose them: runs are split into
+halves many times, the constants chosen on one half (of a grid, what saves most while at most 5 % of the best
+five are lost; or while at most 5 % of the orders lose any) and replayed on the other; the intervals of these
+rows are the middle 95 % of the splits.
 """
 
 import argparse
@@ -19,17 +21,18 @@ import csv
 import itertools
 import json
 import math
-import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 
+import numpy as np
+from replay import Array, MedianStopping, replay_many
 from rich.console import Console
 from rich.table import Table
 
 from asi_arch.analyst.statistics import runs_at
-from asi_arch.records import Bar, StopRule
+from asi_arch.records import StopRule
 from asi_arch.search.budgets.base import Budget, Facts, averaged, judge
 from asi_arch.search.budgets.full import Full
 from asi_arch.search.budgets.halving import Halving
@@ -41,6 +44,7 @@ Curve = tuple[tuple[int, float], ...]
 BEST = 5
 WARM_UP = 0.5  # of the steps, in the published runs
 CHANCE = 0.05  # of losing a good run that is accepted
+ORDERS = 20  # of each resample of the runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,17 +62,8 @@ class Sample:
         return replace(self, curves=[self.curves[i] for i in places], goodness=goodness)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
-    """What a policy did, as shares, by what makes a run good.
-
-    lost: of the best runs. any_lost: of the orders that lost one or more.
-    """
-
-    saved: float
-    lost: Mapping[str, float]
-    any_lost: Mapping[str, float]
-
+Score = Mapping[str, tuple[float, float, float]]
+"""What a budget did, as shares with their intervals, by the names of `shares`."""
 
 Stopper = Callable[[Sample], Iterator[int]]
 """Takes runs in the order of arrival; yields for each the number of points that it got."""
@@ -117,7 +112,7 @@ def read_studies(folders: Sequence[Path]) -> Sample:
 
 
 def ours(budget: Budget) -> Stopper:
-    """Give a budget as a stopper, asked anew before each run, as a study asks it."""
+    """Give a budget as a stopper, asked anew before each run: the slow twin of `replay_many`."""
 
     def stop(arriving: Sample) -> Iterator[int]:
         seen: list[Curve] = []
@@ -142,19 +137,6 @@ def stopped_at(curve: Curve, rule: StopRule | None) -> int:
         return len(curve)
     ends = range(1, len(curve))
     return next((end for end in ends if not judge(curve[:end], rule).go_on), len(curve))
-
-
-class MedianStopping:
-    """Stops a run after the warm-up when its loss is above the median of all runs that reached the step."""
-
-    def rule(self, facts: Facts) -> StopRule | None:
-        """Give a bar at the median for each step that five runs reached."""
-        bars = []
-        for step, _ in facts.seed[:-1]:
-            known = [dict(curve)[step] for curve in facts.curves if curve[-1][0] >= step]
-            if step >= facts.warm_up and len(known) >= 5:
-                bars.append(Bar(step=step, loss=median(known)))
-        return StopRule(budget="median", window=1, bars=tuple(bars), reason="above the median")
 
 
 def peer(make: Callable[[int], object]) -> Stopper:
@@ -199,44 +181,124 @@ def peers() -> dict[str, Stopper]:
     }
 
 
-def replay(stopper: Stopper, sample: Sample, orders: int, seed: int) -> Score:
-    """Give what a stopper does to runs over random orders of arrival."""
-    dice, curves = random.Random(f"orders/{seed}"), sample.curves
-    best = {name: set(smallest(values)) for name, values in sample.goodness.items()}
-    saved, lost, any_lost = 0.0, dict.fromkeys(best, 0.0), dict.fromkeys(best, 0.0)
-    for _ in range(orders):
-        order = dice.sample(range(len(curves)), len(curves))
-        points = dict(zip(order, stopper(sample.part(order)), strict=True))
-        spent = sum(curves[i][n - 1][0] for i, n in points.items())
-        kept = {i for i, n in points.items() if n == len(curves[i])}
-        saved += (1 - spent / sum(curve[-1][0] for curve in curves)) / orders
-        for name, good in best.items():
-            lost[name] += len(good - kept) / BEST / orders
-            any_lost[name] += bool(good - kept) / orders
-    return Score(saved=saved, lost=lost, any_lost=any_lost)
+def facts_of(sample: Sample) -> Facts:
+    """Give what a budget would know had all runs of a sample ended; as many are planned as there are."""
+    steps = sample.curves[0][-1][0]
+    return Facts(
+        steps=steps,
+        warm_up=sample.warm_up,
+        seed=sample.seed,
+        curves=sample.curves,
+        planned=len(sample.curves),
+    )
 
 
-def smallest(values: Sequence[float]) -> list[int]:
-    """Give the places of the smallest values, those of the best runs."""
-    return sorted(range(len(values)), key=lambda i: values[i])[:BEST]
+def tallied(sample: Sample, orders: Array, got: Array) -> dict[str, Array]:
+    """Give [O], for each order, what was saved, and by each meaning of good the share of the best lost.
+
+    Args:
+        sample: the runs.
+        orders: [O, R], places of runs in the order of arrival; one run may arrive more than once.
+        got: [O, R], points that each arrival got.
+    """
+    steps = np.array([step for step, _ in sample.curves[0]])
+    found = {"saved": 1 - steps[got - 1].mean(axis=1) / steps[-1]}
+    for name, values in sample.goodness.items():
+        best = np.argsort(np.asarray(values)[orders], axis=1, kind="stable")[:, :BEST]
+        found[f"lost, {name}"] = np.take_along_axis(got < len(steps), best, axis=1).mean(axis=1)
+    return found
+
+
+def shares(tally: Mapping[str, Array]) -> dict[str, float]:
+    """Give the means over orders; of what was lost also the share of orders that lost any."""
+    found = {name: float(values.mean()) for name, values in tally.items()}
+    lost = [name for name in tally if name != "saved"]
+    return found | {name.replace("lost", "orders"): float((tally[name] > 0).mean()) for name in lost}
+
+
+def random_orders(runs: int, count: int, draw: np.random.Generator) -> Array:
+    """Give [O, R], orders of all runs."""
+    return np.array([draw.permutation(runs) for _ in range(count)])
+
+
+def score(budget: object, sample: Sample, orders: int, resamples: int) -> Score:
+    """Give what a budget of ours does to all runs of a sample, with a bootstrap over the runs."""
+    draw, runs = np.random.default_rng(2), len(sample.curves)
+    whole = random_orders(runs, orders, draw)
+    figures = shares(tallied(sample, whole, replay_many(budget, facts_of(sample), whole)))
+    drawn = [draw.integers(0, runs, runs) for _ in range(resamples)]
+    again = np.array([draw.permutation(places) for places in drawn for _ in range(ORDERS)])
+    tally = tallied(sample, again, replay_many(budget, facts_of(sample), again))
+    parts = [{k: v[i : i + ORDERS] for k, v in tally.items()} for i in range(0, len(again), ORDERS)]
+    return with_spread(figures, [shares(part) for part in parts])
+
+
+def score_peer(stopper: Stopper, sample: Sample, orders: int, resamples: int) -> Score:
+    """Give what a pruner does; it is asked run by run, so with fewer orders, and two for each resample."""
+    draw, runs = np.random.default_rng(2), len(sample.curves)
+
+    def replayed(asked: Array) -> dict[str, Array]:
+        return tallied(sample, asked, np.array([list(stopper(sample.part(list(o)))) for o in asked]))
+
+    figures = shares(replayed(random_orders(runs, orders, draw)))
+    drawn = [draw.integers(0, runs, runs) for _ in range(resamples)]
+    parts = [shares(replayed(np.array([draw.permutation(places) for _ in range(2)]))) for places in drawn]
+    return with_spread(figures, parts)
+
+
+def with_spread(figures: Mapping[str, float], parts: Sequence[Mapping[str, float]]) -> Score:
+    """Give figures with the middle 95 % of what other samples gave."""
+    low, high = (
+        {name: float(np.quantile([part[name] for part in parts], q)) for name in figures}
+        for q in (0.025, 0.975)
+    )
+    return {name: (value, low[name], high[name]) for name, value in figures.items()}
 
 
 def grid() -> dict[str, list[Budget]]:
-    """Give the constants that are tried on the first half, by budget."""
-    halvings = itertools.product((0.33, 0.4, 0.5, 0.6), (2, 4, 8), (4, 8))
-    racings = itertools.product((0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3), (0.25, 0.35, 0.5))
+    """Give the constants that are tried, by budget."""
+    halvings = itertools.product((0.2, 0.25, 0.33, 0.4, 0.5, 0.6), (1, 2, 4, 8), (4, 8))
+    racings = itertools.product((0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3), (0.15, 0.25, 0.35, 0.5))
     return {
         "halving": [Halving(keep=k, rungs=r, fewest=f) for k, r, f in halvings],
         "racing": [Racing(limit=limit, earliest=e) for limit, e in racings],
     }
 
 
-def choose(scored: Sequence[tuple[Score, Budget]], loss: Callable[[Score], float]) -> Budget:
+def choose(scored: Sequence[tuple[Mapping[str, float], Budget]], loss: str) -> Budget:
     """Give the budget that saves most while its loss is accepted; the safest if none is."""
-    accepted = [(score, b) for score, b in scored if loss(score) <= CHANCE]
+    accepted = [(figures, b) for figures, b in scored if figures[loss] <= CHANCE]
     if accepted:
-        return max(accepted, key=lambda pair: pair[0].saved)[1]
-    return min(scored, key=lambda pair: loss(pair[0]))[1]
+        return max(accepted, key=lambda pair: pair[0]["saved"])[1]
+    return min(scored, key=lambda pair: pair[0][loss])[1]
+
+
+def held_out(name: str, loss: str, sample: Sample, splits: int, orders: int) -> tuple[Score, str]:
+    """Give what constants do that were chosen on the other half, over random splits; and which were chosen.
+
+    Args:
+        name: of the budget.
+        loss: the figure that may be 5 % at most where constants are chosen.
+        sample: all runs.
+        splits: into halves.
+        orders: of arrival, of each half.
+    """
+    draw, count = np.random.default_rng(3), len(sample.curves)
+    found, chosen = [], Counter[str]()
+    for _ in range(splits):
+        places = draw.permutation(count)
+        first, second = (sample.part(list(part)) for part in np.array_split(places, 2))
+        asked = random_orders(len(first.curves), orders, draw)
+        scored = [
+            (shares(tallied(first, asked, replay_many(b, facts_of(first), asked))), b) for b in grid()[name]
+        ]
+        budget = choose(scored, loss)
+        chosen[repr(budget).replace(", average=0.05", "").partition("(")[2].rstrip(")")] += 1
+        asked = random_orders(len(second.curves), orders, draw)
+        found.append(shares(tallied(second, asked, replay_many(budget, facts_of(second), asked))))
+    means = {key: float(np.mean([part[key] for part in found])) for key in found[0]}
+    words, times = chosen.most_common(1)[0]
+    return with_spread(means, found), f"{words} in {times} of {splits}"
 
 
 def main() -> None:
@@ -244,61 +306,40 @@ def main() -> None:
     parser.add_argument(
         "curves", type=Path, nargs="+", help="folders of studies, or a CSV of learning curves"
     )
-    parser.add_argument("--orders", type=int, default=500, help="random orders of arrival")
-    parser.add_argument("--choices", type=int, default=100, help="orders on which constants are chosen")
+    parser.add_argument("--orders", type=int, default=1000, help="random orders of arrival")
+    parser.add_argument("--resamples", type=int, default=200, help="of the runs, for intervals")
+    parser.add_argument("--splits", type=int, default=40, help="halves on which constants are chosen")
+    parser.add_argument(
+        "--peer-orders", type=int, default=40, help="orders and resamples of Optuna's pruners"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
     is_csv = options.curves[0].is_file()
     sample = read_csv(options.curves[0]) if is_csv else read_studies(options.curves)
-    count = len(sample.curves)
-    shuffled = random.Random("halves").sample(range(count), count)
-    first, second = sample.part(shuffled[: count // 2]), sample.part(shuffled[count // 2 :])
-    stoppers: dict[str, Stopper] = {"full": ours(Full()), "median stopping": ours(MedianStopping())}
-    stoppers |= {f"{name}, default": ours(b) for name, b in (("halving", Halving()), ("racing", Racing()))}
-    stoppers |= chosen(first, options.choices) | peers()
-    rows = []
-    for title, stopper in stoppers.items():
-        for name, runs in (("chosen on", first), ("other half", second), ("all", sample)):
-            rows.append((title, name, replay(stopper, runs, options.orders, 2)))
+    fixed = {"full": Full(), "halving": Halving(), "racing": Racing(), "median stopping": MedianStopping()}
+    rows = [(title, score(b, sample, options.orders, options.resamples)) for title, b in fixed.items()]
+    for title, stopper in peers().items():
+        rows.append((title, score_peer(stopper, sample, options.peer_orders, options.peer_orders)))
+    last = list(sample.goodness)[-1]
+    for name, what in itertools.product(grid(), (f"lost, {last}", f"orders, {last}")):
+        figures, words = held_out(name, what, sample, options.splits, options.orders // 10)
+        rows.append((f"{name}, chosen for {what} <= 5 %,\non the other half: {words}", figures))
     if options.json:
-        print(json.dumps([{"budget": t, "curves": n, **asdict(score)} for t, n, score in rows]))
+        print(json.dumps([{"budget": title, **figures} for title, figures in rows]))
         return
-    _print(rows, count, options.orders)
+    _print(rows, len(sample.curves))
 
 
-def chosen(sample: Sample, orders: int) -> dict[str, Stopper]:
-    """Give our budgets with constants that are chosen on runs, by title."""
-    found: dict[str, Stopper] = {}
-    for name, budgets in grid().items():
-        scored = [(replay(ours(b), sample, orders, 1), b) for b in budgets]
-        rules: dict[str, list[str]] = {}
-        known = {repr(b): b for b in budgets}
-        for goodness in sample.goodness:
-            for title in ("any_lost", "lost"):
-                budget = choose(scored, lambda score, t=title, g=goodness: getattr(score, t)[g])
-                words = f"orders, {goodness}" if title == "any_lost" else f"runs, {goodness}"
-                rules.setdefault(repr(budget), []).append(words)
-        for constants, words in rules.items():
-            inside = constants.partition("(")[2].rstrip(")")
-            found[f"{name}, 5 % of {'; '.join(words)}: {inside}"] = ours(known[constants])
-    return found
-
-
-def _print(rows: Sequence[tuple[str, str, Score]], runs: int, orders: int) -> None:
-    table = Table(title=f"{runs} runs, {orders} orders; lost: of the best {BEST}, stopped before their end")
-    names = list(rows[0][2].lost)
+def _print(rows: Sequence[tuple[str, Score]], runs: int) -> None:
+    table = Table(title=f"{runs} runs; lost: of the best {BEST}, stopped; orders: that lost any of these")
     table.add_column("budget", max_width=60)
-    table.add_column("curves")
-    for column in ("saved", *(f"{what}, {n}" for n in names for what in ("lost", "orders"))):
+    for column in rows[0][1]:
         table.add_column(column, justify="right")
-    before = ""
-    for title, sample, score in rows:
-        figures = [score.saved, *(v[n] for n in names for v in (score.lost, score.any_lost))]
-        cells = ("" if title == before else title, sample, *(f"{value:.1%}" for value in figures))
-        table.add_row(*cells, end_section=sample == "all")
-        before = title
-    Console(width=150).print(table)
-    if not any(title.startswith("Optuna") for title, _, _ in rows):
+    for title, figures in rows:
+        cells = (f"{100 * v:.1f} ({100 * a:.0f} to {100 * b:.0f}) %" for v, a, b in figures.values())
+        table.add_row(title, *cells)
+    Console(width=190).print(table)
+    if not any(title.startswith("Optuna") for title, _ in rows):
         print("Optuna is not installed here, so its pruners are missing: pip install optuna")
 
 

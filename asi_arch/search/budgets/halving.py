@@ -34,7 +34,7 @@ class Halving:
     def rule(self, facts: Facts) -> StopRule | None:
         """Give the rungs' bars as the runs so far set them; None while there are too few."""
         window = window_of(facts, self.average)
-        steps = self._rungs(facts, window)
+        steps = self.rung_steps(facts)
         heights = [over_seed(curve, facts, window) for curve in facts.curves]
         limits = []
         for step in steps:
@@ -47,8 +47,9 @@ class Halving:
         reason = f"of the runs that came so far, the better {self.keep:.0%} go on there"
         return StopRule(budget="halving", window=window, bars=bars(limits, facts, window), reason=reason)
 
-    def _rungs(self, facts: Facts, window: int) -> list[int]:
+    def rung_steps(self, facts: Facts) -> list[int]:
         """Give the steps of the rungs: of the curve's points, the first ones at or after equal distances."""
+        window = window_of(facts, self.average)
         steps = [step for step, _ in facts.seed]
         after = [i for i, step in enumerate(steps) if step >= facts.warm_up]
         if not after:
