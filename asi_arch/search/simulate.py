@@ -88,14 +88,15 @@ def simulate(plan: Plan, number: int, stop_when_named: bool = True) -> Outcome:
     stop_when_named: end when the target is found and named, else at `at_most`.
     """
     settings = replace(plan.settings, seed=number)
-    draw = random.Random(f"simulated/{number}")
+    draw, curve_draw = random.Random(f"simulated/{number}"), random.Random(f"curves/{number}")
+    is_raced = not isinstance(plan.budget, Full)
     world, outcome = plan.world, Outcome()
     inherited = [world.seed]
     measured = sum(world.seed + world.error(draw) for _ in range(SEED_RUNS)) / SEED_RUNS
     members = outcome.members
     members.append(Member(id=1, kind="baseline", status="finished", fitness=measured, runs=SEED_RUNS))
     outcome.truth.append(world.seed)
-    curves = [plan.curve(measured, draw)]
+    curves = [plan.curve(measured, curve_draw)]
     best = leader = world.seed
     highest, spent = measured, 0.0
     rule, asked = None, 0
@@ -103,22 +104,25 @@ def simulate(plan: Plan, number: int, stop_when_named: bool = True) -> Outcome:
         ids = range(len(members) + 1, len(members) + 1 + plan.parallel)
         known = tuple(members)
         parents = [plan.policy(known, settings, 1, id)[0] for id in ids]
-        if len(curves) >= RENEWED * asked:
+        if is_raced and len(curves) >= RENEWED * asked:
             rule, asked = _rule(plan, curves), len(curves)
         for id, parent in zip(ids, parents, strict=True):
             x = world.child(inherited[parent - 1], draw)
             true = x + world.own(draw)
             shown = true + world.error(draw)
             lost = draw.random() < world.failed
-            run, share = _run(plan.curve(shown, draw), rule)
+            run, share = _run(plan.curve(shown, curve_draw), rule) if is_raced else ((), 1.0)
             fitness = None if lost or share < 1 else shown
             spent += share
             inherited.append(x)
-            if not lost:
+            if is_raced and not lost:
                 curves.append(run)
             status: Status = "failed" if fitness is None else "finished"
-            ended = Member(id=id, kind="candidate", status=status, fitness=fitness, parents=(parent,))
-            members.append(replace(ended, result=id - 1))
+            kept = (parent,)
+            ended = Member(
+                id=id, kind="candidate", status=status, fitness=fitness, parents=kept, result=id - 1
+            )
+            members.append(ended)
             outcome.truth.append(true)
             if fitness is not None:
                 best = max(best, true)

@@ -9,6 +9,7 @@ from asi_arch.search.selection.family import family
 from asi_arch.settings import Settings
 
 SOUND = 0.5  # chance of being broken from which on a member is no parent
+SHARPER = 0.5  # times the beliefs' deviation: a study is too short to gain by all of their exploring
 NONE = (0, 0)
 PRIOR = (1.0, 0.1)  # children that came to something, and that did not, before any is known
 
@@ -17,10 +18,12 @@ def choose(members: Sequence[Member], settings: Settings, seed: int, id: int) ->
     """Draw what each member may hand on, and give the member of the highest draw; see `base.Policy`.
 
     The draws are from `family`'s beliefs, in which a member's single run counts little, its parent's and
-    its children's results much. Whether a child comes to something is drawn too, from how many of the
-    member's children failed, Beta(1 + finished, 0.1 + failed): where it does not, the next highest is
-    asked. So a parent whose every change is known by now, or fails, is left.
-    Source: W. R. Thompson, Biometrika 25 (1933), as in O. Chapelle and L. Li, NIPS 2011, alg. 1.
+    its children's results much; they deviate half as much as believed. Whether a child comes to
+    something is drawn too, from how many of the member's children failed, Beta(1 + finished,
+    0.1 + failed): where it does not, the next highest is asked. So a parent whose every change is known
+    by now, or fails, is left.
+    Source: W. R. Thompson, Biometrika 25 (1933), as in O. Chapelle and L. Li, NIPS 2011, alg. 1, with
+    what they call posterior reshaping, alpha = 0.5.
     """
     draw = draw_of(settings, id, "thompson")
     known = parents_of(members)
@@ -36,10 +39,10 @@ def choose(members: Sequence[Member], settings: Settings, seed: int, id: int) ->
 
 @remembered
 def _sound(known: Sequence[Member]) -> list[tuple[int, float, float]]:
-    """Give the place, the mean and the standard deviation of each member that is not thought broken."""
+    """Give place, mean and deviation of the draws of each member that is not thought broken."""
     beliefs = family(known)
     means, variances, sound = beliefs.mean.tolist(), beliefs.variance.tolist(), beliefs.sound.tolist()
-    return [(i, means[i], variances[i] ** 0.5) for i in range(len(known)) if sound[i] >= SOUND]
+    return [(i, means[i], SHARPER * variances[i] ** 0.5) for i in range(len(known)) if sound[i] >= SOUND]
 
 
 def _falling(values: Sequence[float]) -> Iterator[int]:
