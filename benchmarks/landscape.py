@@ -87,7 +87,8 @@ def figures(nodes: Sequence[Node]) -> Mapping[str, float]:
     }
     for first, last in ((1, 200), (201, 500), (501, 1000), (1001, nodes[-1].index)):
         part = [n.score for n in nodes if first <= n.index <= last]
-        found[f"median fitness, {first} to {last}"] = median(part)
+        if part:
+            found[f"median fitness, {first} to {last}"] = median(part)
     return found
 
 
