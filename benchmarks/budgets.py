@@ -12,7 +12,8 @@ Fixed constants are replayed on all runs; intervals are 95 %, from a bootstrap o
 several orders. Constants that were chosen are never shown on the runs that chose them: runs are split into
 halves many times, the constants chosen on one half (of a grid, what saves most while at most 5 % of the best
 five are lost; or while at most 5 % of the orders lose any) and replayed on the other; the intervals of these
-rows are the middle 95 % of the splits.
+rows are the middle 95 % of the splits. Last, budgets are replayed on sets of as many curves drawn from what
+`spaces/simulated/curves.py` fitted to the published ones; intervals are the middle 95 % of the sets' figures.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import csv
 import itertools
 import json
 import math
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +39,7 @@ from asi_arch.search.budgets.base import Budget, Facts, averaged, judge
 from asi_arch.search.budgets.full import Full
 from asi_arch.search.budgets.halving import Halving
 from asi_arch.search.budgets.racing import Racing
+from asi_arch.spaces.simulated import curves as fitted
 from asi_arch.study import Study
 
 Curve = tuple[tuple[int, float], ...]
@@ -45,6 +48,7 @@ BEST = 5
 WARM_UP = 0.5  # of the steps, in the published runs
 CHANCE = 0.05  # of losing a good run that is accepted
 ORDERS = 20  # of each resample of the runs
+SHOWN = (2.05, 0.64)  # mean and deviation of the latent fitness of the published models that have a curve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,6 +305,31 @@ def held_out(name: str, loss: str, sample: Sample, splits: int, orders: int) -> 
     return with_spread(means, found), f"{words} in {times} of {splits}"
 
 
+def drawn(runs: int, number: int) -> Sample:
+    """Give runs whose curves are drawn from the factors that were fitted to the published ones."""
+    draw = random.Random(f"drawn/{number}")
+    curves = [fitted.curve(draw.gauss(*SHOWN), draw) for _ in range(runs)]
+    return Sample(
+        curves=curves,
+        seed=tuple((step, 0.0) for step, _ in curves[0]),
+        warm_up=round(WARM_UP * curves[0][-1][0]),
+        goodness={
+            "last loss": [points[-1][1] for points in curves],
+            "mean of 5": [averaged(points, 5) for points in curves],
+        },
+    )
+
+
+def score_drawn(budget: object, runs: int, sets: int) -> Score:
+    """Give what a budget does to sets of drawn runs."""
+    draw, found = np.random.default_rng(4), []
+    for number in range(sets):
+        sample = drawn(runs, number)
+        asked = random_orders(runs, ORDERS, draw)
+        found.append(shares(tallied(sample, asked, replay_many(budget, facts_of(sample), asked))))
+    return with_spread({key: float(np.mean([part[key] for part in found])) for key in found[0]}, found)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compute saved by stopping early, and good runs lost.")
     parser.add_argument(
@@ -316,7 +345,13 @@ def main() -> None:
     options = parser.parse_args()
     is_csv = options.curves[0].is_file()
     sample = read_csv(options.curves[0]) if is_csv else read_studies(options.curves)
-    fixed = {"full": Full(), "halving": Halving(), "racing": Racing(), "median stopping": MedianStopping()}
+    fixed = {
+        "full": Full(),
+        "halving": Halving(),
+        "racing": Racing(),
+        "racing, limit 0.1, from 15 % on": Racing(limit=0.1, earliest=0.15),
+        "median stopping": MedianStopping(),
+    }
     rows = [(title, score(b, sample, options.orders, options.resamples)) for title, b in fixed.items()]
     for title, stopper in peers().items():
         rows.append((title, score_peer(stopper, sample, options.peer_orders, options.peer_orders)))
@@ -324,6 +359,10 @@ def main() -> None:
     for name, what in itertools.product(grid(), (f"lost, {last}", f"orders, {last}")):
         figures, words = held_out(name, what, sample, options.splits, options.orders // 10)
         rows.append((f"{name}, chosen for {what} <= 5 %,\non the other half: {words}", figures))
+    if is_csv:
+        for title, budget in list(fixed.items())[1:]:
+            figures = score_drawn(budget, len(sample.curves), options.resamples)
+            rows.append((f"{title},\non drawn curves", figures))
     if options.json:
         print(json.dumps([{"budget": title, **figures} for title, figures in rows]))
         return

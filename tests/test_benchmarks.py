@@ -113,7 +113,7 @@ def test_constants_are_never_shown_on_the_half_that_chose_them() -> None:
     assert words.startswith("best=5, limit=")
 
 
-def test_the_benchmark_of_budgets_prints_a_row_for_each_and_says_when_the_peers_are_missing(tmp_path) -> None:
+def test_the_benchmark_of_budgets_prints_its_rows_and_says_when_peers_are_missing(tmp_path) -> None:
     header = ["index", "name", "parameters", "step_1", *(f"step_{s}" for s in range(100, 2001, 100))]
     lines = [",".join(header)]
     for i, points in enumerate(sample_of(30).curves):
