@@ -35,7 +35,7 @@ from rich.table import Table
 
 from asi_arch.analyst.statistics import runs_at
 from asi_arch.records import StopRule
-from asi_arch.search.budgets.base import Budget, Facts, averaged, judge
+from asi_arch.search.budgets.base import AVERAGE, Budget, Facts, averaged, judge
 from asi_arch.search.budgets.full import Full
 from asi_arch.search.budgets.halving import Halving
 from asi_arch.search.budgets.racing import Racing
@@ -277,32 +277,42 @@ def choose(scored: Sequence[tuple[Mapping[str, float], Budget]], loss: str) -> B
     return min(scored, key=lambda pair: pair[0][loss])[1]
 
 
-def held_out(name: str, loss: str, sample: Sample, splits: int, orders: int) -> tuple[Score, str]:
+def held_out(
+    name: str, losses: Sequence[str], sample: Sample, splits: int, orders: int
+) -> dict[str, tuple[Score, str]]:
     """Give what constants do that were chosen on the other half, over random splits; and which were chosen.
 
     Args:
         name: of the budget.
-        loss: the figure that may be 5 % at most where constants are chosen.
+        losses: figures, one of which may be 5 % at most where constants are chosen; a result for each.
         sample: all runs.
         splits: into halves.
         orders: of arrival, of each half.
     """
     draw, count = np.random.default_rng(3), len(sample.curves)
-    found, chosen = [], Counter[str]()
+    found: dict[str, list[dict[str, float]]] = {loss: [] for loss in losses}
+    chosen = {loss: Counter[str]() for loss in losses}
+
+    def tried(half: Sample, budgets: Sequence[Budget]) -> list[dict[str, float]]:
+        asked = random_orders(len(half.curves), orders, draw)
+        facts = facts_of(half)
+        return [shares(tallied(half, asked, replay_many(b, facts, asked))) for b in budgets]
+
     for _ in range(splits):
         places = draw.permutation(count)
         first, second = (sample.part(list(part)) for part in np.array_split(places, 2))
-        asked = random_orders(len(first.curves), orders, draw)
-        scored = [
-            (shares(tallied(first, asked, replay_many(b, facts_of(first), asked))), b) for b in grid()[name]
-        ]
-        budget = choose(scored, loss)
-        chosen[repr(budget).replace(", average=0.05", "").partition("(")[2].rstrip(")")] += 1
-        asked = random_orders(len(second.curves), orders, draw)
-        found.append(shares(tallied(second, asked, replay_many(budget, facts_of(second), asked))))
-    means = {key: float(np.mean([part[key] for part in found])) for key in found[0]}
-    words, times = chosen.most_common(1)[0]
-    return with_spread(means, found), f"{words} in {times} of {splits}"
+        scored = list(zip(tried(first, grid()[name]), grid()[name], strict=True))
+        for loss in losses:
+            budget = choose(scored, loss)
+            constants = repr(budget).replace(f", average={AVERAGE}", "").partition("(")[2].rstrip(")")
+            chosen[loss][constants] += 1
+            found[loss] += tried(second, [budget])
+    results = {}
+    for loss, parts in found.items():
+        means = {key: float(np.mean([part[key] for part in parts])) for key in parts[0]}
+        words, times = chosen[loss].most_common(1)[0]
+        results[loss] = (with_spread(means, parts), f"{words} in {times} of {splits}")
+    return results
 
 
 def drawn(runs: int, number: int) -> Sample:
@@ -356,9 +366,12 @@ def main() -> None:
     for title, stopper in peers().items():
         rows.append((title, score_peer(stopper, sample, options.peer_orders, options.peer_orders)))
     last = list(sample.goodness)[-1]
-    for name, what in itertools.product(grid(), (f"lost, {last}", f"orders, {last}")):
-        figures, words = held_out(name, what, sample, options.splits, options.orders // 10)
-        rows.append((f"{name}, chosen for {what} <= 5 %,\non the other half: {words}", figures))
+    for name in grid():
+        losses = (f"lost, {last}", f"orders, {last}")
+        for what, (figures, words) in held_out(
+            name, losses, sample, options.splits, options.orders // 10
+        ).items():
+            rows.append((f"{name}, chosen for {what} <= 5 %,\non the other half: {words}", figures))
     if is_csv:
         for title, budget in list(fixed.items())[1:]:
             figures = score_drawn(budget, len(sample.curves), options.resamples)

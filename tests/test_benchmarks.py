@@ -107,7 +107,10 @@ def test_constants_are_chosen_by_what_they_save_while_their_loss_is_accepted() -
 
 
 def test_constants_are_never_shown_on_the_half_that_chose_them() -> None:
-    figures, words = budgets.held_out("racing", "lost, mean of 5", sample_of(40), splits=2, orders=4)
+    losses = ("lost, mean of 5", "orders, mean of 5")
+    found = budgets.held_out("racing", losses, sample_of(40), splits=2, orders=4)
+    assert tuple(found) == losses
+    figures, words = found["lost, mean of 5"]
     assert 0 < figures["saved"][0] < 0.6
     assert figures["saved"][1] <= figures["saved"][0] <= figures["saved"][2]
     assert words.startswith("best=5, limit=")
