@@ -14,7 +14,7 @@ from asi_arch.researcher.brief_text import brief_text
 from asi_arch.researcher.symbolic import SymbolicResearcher
 from asi_arch.search.behaviour import behaviour, family_of, most_used
 from asi_arch.search.selection import map_elites, paper, thompson, uct
-from asi_arch.search.selection.base import Member
+from asi_arch.search.selection.base import Member, draw_of, parents_of
 from asi_arch.search.selection.family import family
 from asi_arch.search.selection.policies import POLICIES, policy_of
 from asi_arch.search.stagnation import episode_of, is_orthogonal, widened
@@ -196,6 +196,43 @@ def test_the_family_tells_a_lucky_run_from_a_good_parent() -> None:
     chosen = Counter(thompson.choose(members, Settings(), 1, id)[0] for id in range(100, 200))
     from_three = [m.id for m in members if 3 in (m.id, *m.parents)]
     assert sum(chosen[id] for id in from_three) < 10
+
+
+def test_what_is_remembered_of_one_look_is_remembered_for_equal_settings_only() -> None:
+    members = tuple(recorded_members())
+    narrow, wide = Settings(pool_size=5, pool_batch=1), Settings(pool_size=50, pool_batch=1)
+    pool = paper.candidate_pool(members, narrow)
+    assert paper.candidate_pool(members, replace(narrow)) is pool
+    assert len(paper.candidate_pool(members, wide)) == 50
+    assert paper.candidate_pool(members, narrow) == pool
+    assert len(paper.candidate_pool(members[:10], narrow)) <= 5
+
+
+def plainly_thompson(members: list[Member], settings: Settings, id: int) -> int:
+    """The policy told without care for speed: all draws, sorted, and each asked in turn."""
+    draw, known = draw_of(settings, id, "thompson"), parents_of(members)
+    beliefs = family(known)
+    drawn = [
+        draw.gauss(mean, thompson.SHARPER * variance**0.5) if sound >= thompson.SOUND else float("-inf")
+        for mean, variance, sound in zip(beliefs.mean, beliefs.variance, beliefs.sound, strict=True)
+    ]
+    order = [known[i].id for i in sorted(range(len(known)), key=lambda i: -drawn[i])]
+    for parent in order:
+        ended = [m.status for m in members if m.parents[:1] == (parent,)]
+        finished, failed = ended.count("finished"), ended.count("failed")
+        if draw.random() < draw.betavariate(1 + finished, 0.1 + failed):
+            return parent
+    return order[0]
+
+
+def test_thompson_chooses_as_the_plain_telling_of_it_does() -> None:
+    members = [m if m.id % 3 else replace(m, fitness=None, status="failed") for m in recorded_members()]
+    members[0] = replace(members[0], fitness=0.5, status="finished")
+    for count in (2, 40, len(members)):
+        for id in range(400, 430):
+            expected = plainly_thompson(members[:count], Settings(), id)
+            assert thompson.choose(members[:count], Settings(), 1, id)[0] == expected
+            assert thompson.choose(tuple(members[:count]), Settings(), 1, id)[0] == expected
 
 
 def test_replicates_make_a_result_count_more() -> None:
