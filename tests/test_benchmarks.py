@@ -145,7 +145,8 @@ def test_what_was_never_reached_counts_as_the_most_in_means_and_stays_infinite_i
     assert figures["mean"][1] < 660 < figures["mean"][2]
 
 
-def test_an_interval_of_the_bootstrap_holds_the_truth_about_as_often_as_it_says() -> None:
+def test_an_interval_of_the_bootstrap_holds_the_truth_about_as_often_as_it_says(monkeypatch) -> None:
+    monkeypatch.setattr(search, "BOOTSTRAPS", 1000)
     draw, hits = random.Random(0), 0
     for _ in range(100):
         own = [draw.expovariate(1 / 100) for _ in range(60)]
