@@ -47,8 +47,8 @@ class Plan:
     """One simulated study.
 
     curve: gives the learning curve of a run with a measured fitness; asked for where a budget reads
-    curves. target: true quality that is searched for. at_most: compute, in full runs. parallel: proposals that are made before any of their
-    results is known. budget: which runs are stopped early; None: none.
+    curves. target: true quality that is searched for. at_most: compute, in full runs. parallel:
+    proposals that are made before any of their results is known. budget: which runs are stopped early.
     """
 
     policy: Policy
