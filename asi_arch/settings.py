@@ -40,7 +40,8 @@ class Settings:
     claim_minutes: float = _setting(60.0, "a coding agent's brief is another's after so long in silence")
 
     selection: str = _setting(
-        "paper", "who becomes a parent: paper, uct, map_elites, thompson; or a control: random, best_of_n"
+        "thompson",
+        "who becomes a parent: thompson, paper, uct, map_elites; or a control: random, best_of_n",
     )
     patience: int = _setting(
         50, "experiments without a gain before references widen and briefs turn orthogonal; 0: never"

@@ -74,7 +74,7 @@ def test_where_nothing_differs_false_lessons_are_rare():
 
 
 def test_a_study_writes_its_lessons_where_it_recalls_them_and_withdraws_what_no_longer_holds(tmp_path: Path):
-    study = toy_study(tmp_path / "s", experiments=4)
+    study = toy_study(tmp_path / "s", experiments=4, selection="paper")
     study.run()
     with pytest.raises(SetupError, match="has no experiment with 3 runs at a stage that can be compared"):
         learned(tmp_path / "s")

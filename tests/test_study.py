@@ -130,7 +130,7 @@ def test_a_record_holds_all_that_makes_its_row_again(tmp_path: Path) -> None:
 
 def test_a_known_program_is_refused_before_it_costs_a_job(tmp_path: Path) -> None:
     pool, echo = HerePool(), Echo(hinge_at=4)
-    study = Study.create(tmp_path, Settings(space="toy"), researcher=echo, pool=pool)
+    study = Study.create(tmp_path, Settings(space="toy", selection="paper"), researcher=echo, pool=pool)
     study.prepare()
     jobs = len(pool.jobs)
     experiment = study.ask()
