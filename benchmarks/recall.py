@@ -1,9 +1,9 @@
 """How well and how fast cognitions are recalled: words, meaning and both, beside SQLite's FTS5.
 
-Run `python benchmarks/recall.py [--cache DIR]`. Quality is on tests/symptoms.toml, as tests/symptoms.py
-defines it; speed is the processor time of a whole query on one thread after loading, at the size of the base
-and at 1,000 entries (the base's own, repeated with their words in another order). docs/cognition.md has the
-figures.
+Run `python benchmarks/recall.py [--cache DIR]`. Quality is on tests/symptoms.toml, by the ids written down
+first and by the pooled judgments of tests/symptom_pool.toml, as tests/symptoms.py defines it; speed is the
+processor time of a whole query on one thread after loading, at the size of the base and at 1,000 entries
+(the base's own, repeated with their words in another order). docs/cognition.md has the figures.
 """
 
 import argparse
@@ -22,7 +22,14 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"  # before numpy or torch is imported
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from symptoms import hit_at_5, recall_at_5, symptoms  # noqa: E402
+from symptoms import (  # noqa: E402
+    hit_at_5,
+    ndcg_at_5,
+    pooled_recall_at_5,
+    recall_at_5,
+    shares_at_5,
+    symptoms,
+)
 
 from asi_arch.cognition.base import CognitionBase, fused, ranks  # noqa: E402
 from asi_arch.cognition.meaning import LocalModel, MeaningIndex, cache_folder  # noqa: E402
@@ -107,10 +114,26 @@ def searches(cognitions: Sequence[Cognition], cache: Path) -> dict[str, Search]:
 
 
 def print_quality(found: dict[str, Search]) -> None:
-    print(f"{'recall@5':22}{'tuned on (30)':>15}{'held out (15)':>15}{'a hit in 5 (45)':>17}")
+    every = symptoms()
+    parts = [[s for s in every if not s.held_out], [s for s in every if s.held_out], every]
+    measures = {
+        "recall@5, first ids": recall_at_5,
+        "recall@5, pooled": pooled_recall_at_5,
+        "nDCG@5, pooled": ndcg_at_5,
+    }
+    print(" " * 20 + "".join(f"{name:>24}" for name in measures) + f"{'a hit':>8}")
+    print(" " * 20 + "".join(f"{size:8}" for size in [*map(len, parts)] * len(measures)) + f"{len(every):8}")
     for name, search in found.items():
-        parts = [recall_at_5(search, [s for s in symptoms() if s.held_out is held]) for held in (False, True)]
-        print(f"{name:22}{parts[0]:15.3f}{parts[1]:15.3f}{hit_at_5(search, symptoms()):17.3f}")
+        figures = [measure(search, part) for measure in measures.values() for part in parts]
+        print(f"{name:20}" + "".join(f"{figure:8.3f}" for figure in [*figures, hit_at_5(search, every)]))
+    print(f"\n{'of the first five':20}{'grade 2':>10}{'1':>8}{'0':>8}{'unjudged':>10}")
+    for name, search in found.items():
+        two, one, none, unjudged = shares_at_5(search, every).values()
+        print(f"{name:20}{two:10.3f}{one:8.3f}{none:8.3f}{unjudged:10.3f}")
+    pairs = [(s.grades[id], id in s.wanted) for s in every for id in s.grades]
+    counts = [sum(grade == g for grade, _ in pairs) for g in (2, 1, 0)]
+    wanted = [sum(grade == g and first for grade, first in pairs) for g in (2, 1, 0)]
+    print(f"\npairs judged 2, 1, 0: {counts}; of these wanted from the start: {wanted}")
 
 
 def print_speed(found: dict[str, Search], size: int) -> None:
