@@ -52,7 +52,7 @@ def run(*arguments: str) -> str:
         Racing(limit=0.2, earliest=0.15),
         Racing(limit=0.01, earliest=0.5),
     ],
-    ids=repr,
+    ids=["full", "halving", "halving often", "racing", "racing early", "racing late"],
 )
 def test_many_orders_at_once_stop_the_runs_that_one_by_one_are_stopped(budget) -> None:
     sample, draw = sample_of(40), np.random.default_rng(1)
