@@ -129,7 +129,7 @@ def authored(
             patch.setenv(name, value)
         patch.setattr("asi_arch.llm.live.FIRST_WAIT", 0.01)
         address = f"{protocol}:{NAMES[protocol]}@{getattr(server, protocol)}"
-        given = {"model": address, "experiments": 1, "seed_runs": 1} | values
+        given = {"model": address, "experiments": 1, "seed_runs": 1, "selection": "paper"} | values
         study = toy_study(folder, pool, **given)
         try:
             yield study, server

@@ -41,7 +41,7 @@ def run_async(do: Callable[[], Awaitable[None]]) -> None:
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study whose baselines are measured, to be copied."""
     folder = tmp_path_factory.mktemp("measured") / "study"
-    study = toy_study(folder, experiments=40)
+    study = toy_study(folder, experiments=40, selection="paper")
     study.prepare()
     study.close()
     return folder
@@ -67,7 +67,7 @@ def test_an_agent_over_stdio_brings_three_experiments_of_a_new_study_to_their_en
     folder = tmp_path / "new"
 
     async def work() -> None:
-        async with over_stdio(folder, "--set", "experiments=3") as agent:
+        async with over_stdio(folder, "--set", "experiments=3", "--set", "selection=paper") as agent:
             names = [tool.name for tool in (await agent.session.list_tools()).tools]
             assert names == ["get_brief", "search_cognition", "read_experiment", "check", "submit",
                              "wait_for_result", "leaderboard", "give_up"]  # fmt: skip
