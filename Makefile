@@ -12,7 +12,7 @@ test: .venv/installed-dev  ## install, then the tests that a change must pass
 	$(BIN)/python -W error -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not slow and not gpu"
 
 test-slow: .venv/installed-dev  ## the tests that take minutes each
-	$(BIN)/python -W error -m pytest --numprocesses auto --maxprocesses 2 --dist loadfile -m "slow and not gpu"
+	$(BIN)/python -W error -m pytest -m "slow and not gpu"
 
 check: .venv/installed-dev  ## style and types
 	$(BIN)/ruff check .

@@ -66,7 +66,7 @@ def what_must_agree(study: Study) -> list[tuple[object, ...]]:
 
 
 def study_of(folder: Path, model: str) -> Study:
-    given = {"model": model, "experiments": 3, "seed_runs": 1, "steps": 12, "workers": 1}
+    given = {"model": model, "experiments": 3, "seed_runs": 1, "steps": 12, "workers": 1, "selection": "paper"}
     return Study.open_or_create(folder, given)
 
 

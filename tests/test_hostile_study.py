@@ -1,6 +1,7 @@
 """A real study with hostile and faulty candidates mixed in runs to its end and ranks none of them."""
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -22,7 +23,8 @@ SHORT = ["--set", "steps=12", "--set", "seed_runs=2", "--workers", "2", "--seed"
 
 def asi_arch(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "asi_arch", *arguments, "--study", str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    wide = {**os.environ, "COLUMNS": "250"}  # a long name would wrap a short one
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=wide)
 
 
 def experiments(folder: Path) -> dict[str, dict[str, Any]]:
