@@ -66,8 +66,8 @@ def what_must_agree(study: Study) -> list[tuple[object, ...]]:
 
 
 def study_of(folder: Path, model: str) -> Study:
-    given = {"model": model, "experiments": 3, "seed_runs": 1, "steps": 12, "workers": 1, "selection": "paper"}
-    return Study.open_or_create(folder, given)
+    given = {"model": model, "experiments": 3, "seed_runs": 1, "steps": 12, "workers": 1}
+    return Study.open_or_create(folder, given | {"selection": "paper"})
 
 
 def test_a_leak_is_mended_after_its_verdict_and_the_study_can_be_replayed(
