@@ -63,7 +63,7 @@ def draw_ablation(found: Anatomy, contributions: Sequence[Contribution], path: P
         axes.axvline(0, color=INK, lw=1)
         axes.grid(False, axis="y")
         axes.set_xlabel("fitness lost when it is taken away, with 95 % interval")
-        axes.set_title(f"#{found.experiment.id} {name_of(found.experiment)}: what each change is worth")
+        axes.set_title(f"What each change of #{found.experiment.id} is worth")
 
 
 def _worth(c: Contribution) -> str:
