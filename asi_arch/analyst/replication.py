@@ -144,8 +144,7 @@ class Replication:
 
     def claim_runs(self, experiment: Experiment) -> tuple[Evidence, ...]:
         """Give an experiment's runs for claims, failed ones too, by seed."""
-        runs = sorted(self._of(experiment.id, "claim"), key=lambda r: r.seed)
-        return tuple(_measured(r) for r in runs)
+        return self.evidence(experiment.id, "claim")
 
     def evidence(self, id: int, purpose: Purpose) -> tuple[Evidence, ...]:
         """Give what an experiment's reruns for a purpose measured, by seed."""

@@ -3,13 +3,13 @@
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from asi_arch.cognition.document import Document
 from asi_arch.cognition.paper import LONGEST_QUOTE, YEARS
 from asi_arch.errors import SetupError
+from asi_arch.llm.answers import told
 from asi_arch.llm.models import Models, Question
 from asi_arch.papers import ARXIV, Cognition, Paper, Quote
 from asi_arch.space import Space
@@ -29,17 +29,12 @@ COPIED = 12  # words in a row as in the paper are a copy
 QUOTED = re.compile(r"[^\W_]+")
 
 
-def _told(description: str, default: Any = None) -> Any:
-    metadata = {"description": description}
-    return field(metadata=metadata) if default is None else field(default=default, metadata=metadata)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
     """A few words of the paper."""
 
-    page: int = _told("number of the page or section where it stands")
-    text: str = _told("at most 8 words, to the letter")
+    page: int = told("number of the page or section where it stands")
+    text: str = told("at most 8 words, to the letter")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +47,7 @@ class Piece:
     method: str
     implementation: str
     effect: str
-    quotes: tuple[Passage, ...] = _told("1 to 4 passages as evidence")
+    quotes: tuple[Passage, ...] = told("1 to 4 passages as evidence")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +56,10 @@ class Extract:
 
     title: str
     year: int
-    cognitions: tuple[Piece, ...] = _told("1 to 3 pieces of knowledge, the most useful first")
-    authors: tuple[str, ...] = _told("as the paper lists them; of more than six, the first five", ())
-    arxiv: str = _told("such as 2412.06464, where the text shows it", "")
-    theme: str = _told("one of the themes", "")
+    cognitions: tuple[Piece, ...] = told("1 to 3 pieces of knowledge, the most useful first")
+    authors: tuple[str, ...] = told("as the paper lists them; of more than six, the first five", ())
+    arxiv: str = told("such as 2412.06464, where the text shows it", "")
+    theme: str = told("one of the themes", "")
 
 
 def extract(

@@ -10,10 +10,10 @@ from statistics import median
 from asi_arch.analyst.fitness import SEED_MARK, scale_at
 from asi_arch.cognition.base import CognitionBase
 from asi_arch.errors import ModelError
+from asi_arch.llm.answers import told
 from asi_arch.llm.models import Models, Question
 from asi_arch.provenance import Attribution, Origin
 from asi_arch.records import Evidence, Experiment, Finding, Judgement, Proposal
-from asi_arch.researcher.author import told
 from asi_arch.researcher.brief_text import cognition_text, experiment_text, results_text, timeless
 from asi_arch.settings import Settings
 from asi_arch.space import Space

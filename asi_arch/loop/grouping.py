@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from asi_arch.llm.answers import told
 from asi_arch.llm.models import Models, Question
-from asi_arch.researcher.author import told
 
 PROMPT = Path(__file__).parent / "prompts" / "ablation.md"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from asi_arch.analyst.explain import CURES
 from asi_arch.errors import ModelError
+from asi_arch.llm.answers import told
 from asi_arch.llm.models import Models, Question
 from asi_arch.loop.bench import failure_of
 from asi_arch.loop.repeats import known_programs
@@ -18,7 +19,6 @@ from asi_arch.researcher.author import (
     check_tool,
     source_fault,
     sourced,
-    told,
 )
 from asi_arch.researcher.brief_text import OPS, failure_text, timeless, verdict_text
 from asi_arch.researcher.novelty import source_hash

@@ -8,7 +8,7 @@ from pathlib import Path
 from asi_arch.analyst.curve_fit import FORMS, expected
 from asi_arch.analyst.discovery_curve import FEWEST, Fitted, Law, curve_of, find_law
 from asi_arch.records import Experiment
-from asi_arch.report.canvas import COLOURS, GREY, INK, canvas
+from asi_arch.report.canvas import COLOURS, INK, canvas
 from asi_arch.report.tables import Table, figure
 from asi_arch.report.view import View, by_fitness, fitness_of
 
@@ -79,7 +79,6 @@ def draw_law(view: View, law: Law, path: Path) -> None:
             axes.plot([total * e for e in edges], heights, color=colour, lw=1.6, ls="--", label=label)
         axes.legend(frameon=False, loc="upper left")
         axes.set(xlim=(0, total), ylim=(0, None))
-        axes.tick_params(colors=GREY if not law.forms else INK)
 
 
 def _means(f: Fitted, total: float, edges: Sequence[float]) -> list[float]:

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from asi_arch.errors import ModelError
+from asi_arch.llm.answers import told
 from asi_arch.llm.models import Models, Question
 from asi_arch.records import Brief, Experiment, Proposal
 from asi_arch.researcher.brief import weakness
@@ -17,12 +18,6 @@ AUTHOR = "model"
 PROMPTS = Path(__file__).parent / "prompts"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{2,59}")
 LEAST_MOTIVATION = 60  # characters
-
-
-def told(description: str, default: str | tuple[()] | None = None) -> Any:
-    """Give a field of an answer with what its model is told of it."""
-    metadata = {"description": description}
-    return field(metadata=metadata) if default is None else field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
