@@ -17,7 +17,7 @@ import anyio
 import httpx2
 import pytest
 from agent import TOKEN, WHY, Fault, Server, over_http, over_stdio, rule, serving
-from toy import HerePool, outcome, toy_study
+from toy import HerePool, copy_study, outcome, toy_study
 
 from asi_arch.archive.sql import open_archive
 from asi_arch.records import Experiment, Proposal
@@ -49,11 +49,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(measured: Path, tmp_path: Path) -> Path:
-    copy = tmp_path / "study"
-    copy.mkdir()
-    for name in ("study.db", "settings.toml"):
-        (copy / name).write_bytes((measured / name).read_bytes())
-    return copy
+    return copy_study(measured, tmp_path / "study")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy import HerePool, toy_study
+from toy import HerePool, copy_study, toy_study
 
 from asi_arch.analyst.replication import Replication, later_stage
 from asi_arch.archive.folder import change_settings
@@ -41,13 +41,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(searched: Path, tmp_path: Path) -> Path:
     """A copy of it that a test may change."""
-    copy = tmp_path / "study"
-    copy.mkdir()
-    source = open_archive(searched / "study.db")
-    source.close()
-    for name in ("study.db", "settings.toml"):
-        (copy / name).write_bytes((searched / name).read_bytes())
-    return copy
+    return copy_study(searched, tmp_path / "study")
 
 
 def verified(folder: Path, pool: Any = None, top: int = 3, most: int = 4) -> Replication:
@@ -159,11 +153,7 @@ def test_a_verification_that_is_killed_goes_on_where_it_was(folder: Path, search
     assert counts[-1] > counts[0], counts
     killed = verified(folder)
     assert len(killed.reruns) > counts[-1], "the kills came too late to test anything"
-    whole_folder = folder.parent / "whole"
-    whole_folder.mkdir()
-    for name in ("study.db", "settings.toml"):
-        (whole_folder / name).write_bytes((searched / name).read_bytes())
-    whole = verified(whole_folder)
+    whole = verified(copy_study(searched, folder.parent / "whole"))
     assert [c.comparisons for c in killed.claims] == [c.comparisons for c in whole.claims]
 
 

@@ -42,6 +42,14 @@ def toy_study(folder: Path, pool: HerePool | None = None, **values: int | float 
     return Study.open_or_create(folder, given, pool=pool or HerePool())
 
 
+def copy_study(folder: Path, copy: Path) -> Path:
+    """Copy a study that nobody has open into a new folder, and give that."""
+    copy.mkdir()
+    for name in ("study.db", "settings.toml"):
+        (copy / name).write_bytes((folder / name).read_bytes())
+    return copy
+
+
 def outcome(study: Study) -> list[tuple[object, ...]]:
     """All that two runs of one study must agree on: everything but times and versions."""
     return [
