@@ -99,7 +99,8 @@ def test_a_study_of_faults_ends_well_and_every_fault_is_kept_with_what_was_done(
     assert len(written) >= 5
     assert not [path for path in written if CANARY.encode() in path.read_bytes()]
 
-    again = toy_study(tmp_path / "again", experiments=20, seed_runs=1, model=f"replay:{folder}")
+    same = {"experiments": 20, "seed_runs": 1, "selection": "paper"}
+    again = toy_study(tmp_path / "again", model=f"replay:{folder}", **same)
     again.run()
     assert outcome(again) == recorded
     assert list(map(said, again.archive.calls())) == list(map(said, calls))
@@ -108,7 +109,7 @@ def test_a_study_of_faults_ends_well_and_every_fault_is_kept_with_what_was_done(
 
 def run_until(folder: Path, server: Server, is_time: Callable[[], bool]) -> None:
     """Run a study in a process of its own, and kill it when it is time."""
-    values = [f"model=openai:gpt-5-mini@{server.openai}", "seed_runs=1"]
+    values = [f"model=openai:gpt-5-mini@{server.openai}", "seed_runs=1", "selection=paper"]
     command = [sys.executable, str(RUNNER), str(folder), "4", "1", "0.01", *values]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
