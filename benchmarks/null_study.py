@@ -140,7 +140,6 @@ def simulate(world: World, number: int, candidates: int = 100, most_leads: int =
             stage=SPACE.stages["explore"],
             later=SPACE.stages["replicate"],
             seed=0,
-            seed_runs=SEED_RUNS,
             formula="gain",
             terms=Terms(top=most_leads),
         )

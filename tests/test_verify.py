@@ -58,7 +58,7 @@ def test_every_lead_and_baseline_is_measured_alike_on_seeds_that_nothing_was_cho
     assert known.missing() == []
     assert len(known.leads) == 3
     assert known.promoted
-    search = set(range(known.seed, known.seed + known.seed_runs))
+    search = set(range(known.seed, known.seed + 3))
     by_purpose: dict[str, set[int]] = {}
     for rerun in known.reruns:
         by_purpose.setdefault(rerun.purpose, set()).add(rerun.seed)
@@ -68,7 +68,8 @@ def test_every_lead_and_baseline_is_measured_alike_on_seeds_that_nothing_was_cho
     assert not by_purpose["claim"] & (by_purpose["screen"] | by_purpose["rate"])
     for e in (*known.baselines, *known.promoted):
         rates = [r.stage.learning_rate for r in known.reruns if (r.experiment, r.purpose) == (e.id, "rate")]
-        assert sorted(rates) == [0.25, 0.5, 1.0]
+        assert sorted(rates) == list(known.tried)
+        assert set(rates) >= {0.25, 0.5, 1.0}
         assert {r.stage.name for r in known.reruns if r.experiment == e.id and r.purpose == "claim"} == {
             "replicate"
         }
@@ -217,7 +218,7 @@ def told(
     for id, value in (claims or {}).items():
         for factor in (0.5, 1.0, 2.0):
             stage = replace(REPLICATE, learning_rate=factor * REPLICATE.learning_rate)
-            evidence = run(value + abs(factor - 2), 2000, "replicate")  # best at twice the rate
+            evidence = run(value + abs(factor - 2) / 1000, 2000, "replicate")  # best at twice the rate
             reruns.append(Rerun(experiment=id, purpose="rate", stage=stage, seed=2000, evidence=evidence))
         stage = replace(REPLICATE, learning_rate=1.0)
         for i in range(3):
@@ -226,7 +227,7 @@ def told(
                           evidence=evidence)  # fmt: skip
             reruns.append(rerun)
     return Replication(space=TOY, experiments=experiments, reruns=reruns, stage=EXPLORE, later=REPLICATE,
-                       seed=0, seed_runs=3, formula="gain")  # fmt: skip
+                       seed=0, formula="gain")  # fmt: skip
 
 
 def test_a_lead_that_falls_back_is_not_promoted_and_is_told_of() -> None:
@@ -239,10 +240,59 @@ def test_a_lead_that_falls_back_is_not_promoted_and_is_told_of() -> None:
     assert {r.experiment for r in wanted} == {1, 2, 6}
 
 
-def test_the_best_of_the_same_rates_is_taken_and_an_edge_is_told_of() -> None:
-    known = told({1: 0.5, 2: 0.45, 5: 0.46, 6: 0.30}, claims={1: 0.5, 2: 0.45, 6: 0.3})
-    assert set(known.rates.values()) == {1.0}
-    assert all("edge" in row[2] for row in rates_table(known).rows)
+def tried_at(known: Replication, id: int, **errors: float) -> Replication:
+    """The same with an experiment's runs at some rates, given as rate="error inside"."""
+    stages = {name: replace(REPLICATE, learning_rate=float(name.lstrip("r"))) for name in errors}
+    kept = [r for r in known.reruns if (r.experiment, r.purpose) != (id, "rate")]
+    runs = [
+        Rerun(experiment=id, purpose="rate", stage=stages[name], seed=2000,
+              evidence=run(error, 2000, "replicate"))
+        for name, error in errors.items()
+    ]  # fmt: skip
+    return replace(known, reruns=[*kept, *runs])
+
+
+SCREENS = {1: 0.5, 2: 0.45, 5: 0.46, 6: 0.30}
+
+
+def test_the_best_of_the_same_rates_is_taken_by_each() -> None:
+    known = told(SCREENS, claims={1: 0.5, 2: 0.45, 6: 0.3})
+    mixed = tried_at(known, 6, **{"r0.25": 0.5, "r0.5": 0.3, "r1.0": 0.4})
+    assert mixed.rates == {1: 1.0, 2: 1.0, 6: 0.5}
+
+
+def test_where_one_still_gains_at_an_edge_a_rate_is_added_for_all() -> None:
+    flat = told(SCREENS, claims={1: 0.5, 2: 0.45, 6: 0.3})
+    for id in (1, 2, 6):
+        flat = tried_at(flat, id, **{"r0.25": 0.301, "r0.5": 0.302, "r1.0": 0.303})
+    assert flat.tried == (0.25, 0.5, 1.0)
+    assert set(flat.rates.values()) == {0.25}
+    assert all("edge" in row[2] for row in rates_table(flat).rows)
+    assert {r.purpose for r in flat.missing()} == {"claim"}
+    gains = tried_at(flat, 2, **{"r0.25": 0.20, "r0.5": 0.30, "r1.0": 0.30})
+    assert gains.tried == (0.125, 0.25, 0.5, 1.0)
+    wanted = [(r.experiment, r.purpose, r.stage.learning_rate) for r in gains.missing()]
+    assert wanted == [(id, "rate", 0.125) for id in (1, 2, 6)]
+    found = tried_at(gains, 2, **{"r0.125": 0.25, "r0.25": 0.20, "r0.5": 0.30, "r1.0": 0.30})
+    assert found.tried == gains.tried
+    further = tried_at(gains, 2, **{"r0.125": 0.1, "r0.25": 0.20, "r0.5": 0.30, "r1.0": 0.30})
+    assert further.tried == (0.0625, 0.125, 0.25, 0.5, 1.0)
+    assert {r.stage.learning_rate for r in further.missing()} == {0.0625, 0.125}
+    endless = tried_at(
+        further, 2, **{"r0.0625": 0.01, "r0.125": 0.1, "r0.25": 0.20, "r0.5": 0.30, "r1.0": 0.30}
+    )
+    assert endless.tried == further.tried  # two on either side at most
+    above = tried_at(flat, 6, **{"r0.25": 0.3, "r0.5": 0.3, "r1.0": 0.2})
+    assert above.tried == (0.25, 0.5, 1.0, 2.0)
+
+
+def test_a_claim_rests_on_the_runs_at_the_rate_that_is_best_now() -> None:
+    known = told(SCREENS, claims={1: 0.5, 2: 0.45, 6: 0.3})
+    assert [len(known.claim_runs(e)) for e in (*known.baselines, *known.promoted)] == [3, 3, 3]
+    other = tried_at(known, 2, **{"r0.25": 0.6, "r0.5": 0.449, "r1.0": 0.45})
+    assert [len(other.claim_runs(e)) for e in (*other.baselines, *other.promoted)] == [3, 0, 3]
+    wanted = [(r.experiment, r.purpose, r.stage.learning_rate) for r in other.missing()]
+    assert wanted == [(2, "claim", 0.5)] * 3
 
 
 def test_a_clear_gain_is_a_discovery_and_no_gain_is_none() -> None:
@@ -265,9 +315,37 @@ def test_only_a_discovery_is_run_again_in_equal_seconds_with_the_steps_that_fit(
         for r in known.reruns
     ]
     wanted = replace(known, reruns=slow).missing()
-    assert {(r.experiment, r.purpose, r.stage.steps, r.split) for r in wanted} == {
-        (6, "seconds", 120, "test")
+    assert {(r.experiment, r.purpose, r.stage.steps, r.split, r.part) for r in wanted} == {
+        (6, "seconds", 120, "test", "parabola")
     }
+
+
+def test_equal_seconds_are_those_of_the_best_baseline_and_not_of_the_noisiest() -> None:
+    known = told({1: 0.5, 2: 0.45, 5: 0.30, 6: 0.30}, claims={1: 0.5, 2: 0.45, 5: 0.45, 6: 0.30})
+    noisy = [
+        replace(r, evidence=run(0.5 + 0.1 * (r.seed - 3001), r.seed, "replicate"))
+        if (r.experiment, r.purpose) == (1, "claim")
+        else r
+        for r in known.reruns
+    ]
+    noisy_known = replace(known, reruns=noisy)
+    [claim] = [c for c in noisy_known.claims if c.experiment == 6]
+    assert claim.hardest is not None
+    assert claim.hardest.name == "line"
+    assert noisy_known.best_baseline is not None
+    assert noisy_known.best_baseline.id == 2
+    assert noisy_known.in_equal_seconds(claim) is None
+    stage = replace(REPLICATE, learning_rate=1.0, steps=120)
+    own = [
+        Rerun(experiment=6, purpose="seconds", stage=stage, seed=3000 + i, split="test", part=part,
+              evidence=run(error, 3000 + i, "replicate"))
+        for i in range(3)
+        for part, error in (("parabola", 0.40), ("line", 0.1))
+    ]  # fmt: skip
+    equal = replace(noisy_known, reruns=[*noisy, *own]).in_equal_seconds(claim)
+    assert equal is not None
+    assert (equal.baseline, equal.name, equal.seeds, equal.baseline_seeds) == (2, "parabola", 3, 3)
+    assert 0 < equal.gain < claim.hardest.gain  # 0.40 against 0.45, and not 0.1
 
 
 def test_a_failed_fresh_run_makes_no_discovery() -> None:

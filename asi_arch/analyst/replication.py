@@ -13,7 +13,9 @@ from asi_arch.discoveries import Claim, Comparison, Purpose, Rerun
 from asi_arch.records import Evidence, Experiment, Stage
 from asi_arch.space import Space
 
-RATES = (0.5, 1.0, 2.0)  # times a stage's own learning rate: the same number for all
+RATES = (0.5, 1.0, 2.0)  # times a stage's own learning rate: the same for all
+WIDENINGS = 2  # on either side at most: a quarter and eight times at the farthest
+STILL_GAINS = 0.05  # of fitness, from an edge's neighbour to the edge: the gain that is worth having
 SCREEN_SEEDS = 2
 SCREEN_FROM, RATE_FROM, CLAIM_FROM = 1000, 2000, 3000  # added to the study's seed, so that no two overlap
 
@@ -34,8 +36,8 @@ class Replication:
     Three steps, each on seeds that the ones before did not use. *Screen*: leads and baselines run again at
     the stage of the search; a lead goes on if its mean is above every baseline's. *Rate*: at the next
     longer stage leads and baselines each get the best of the same learning rates, by a run each on the
-    validation split. *Claim*: there, at that rate, fresh seeds on the test split, as many as a power
-    calculation asks for, and `judge_leads`.
+    validation split; rates are added for all while one of them still gains at an edge. *Claim*: there, at
+    that rate, fresh seeds on the test split, as many as a power calculation asks for, and `judge_leads`.
 
     Args:
         space: of the study.
@@ -43,7 +45,7 @@ class Replication:
         reruns: that have ended.
         stage: at which the search measured.
         later: at which claims are made; the search's own where the space has no longer one.
-        seed: of the study. seed_runs: seeds from it on that the search used.
+        seed: of the study.
         formula: of the fitness.
         terms: how many leads, seeds and rates.
     """
@@ -54,7 +56,6 @@ class Replication:
     stage: Stage
     later: Stage
     seed: int
-    seed_runs: int
     formula: str
     terms: Terms = field(default_factory=Terms)
 
@@ -85,7 +86,7 @@ class Replication:
         for e in (*self.baselines, *self.leads):
             runs = self.evidence(e.id, "screen")
             if len(runs) >= SCREEN_SEEDS:
-                scored = all(run.metrics and run.failure is None for run in runs)
+                scored = all(map(_is_whole, runs))
                 found[e.id] = mean(self.score(run, seeds) for run in runs) if scored else None
         return found
 
@@ -105,19 +106,47 @@ class Replication:
         )
 
     @cached_property
+    def at_rates(self) -> dict[int, dict[float, float]]:
+        """Give the fitness of each at the learning rates that it was tried at, by id; 0 where it failed."""
+        seed = self.baselines[0].id if self.baselines else 0
+        reference = [_measured(r) for r in self._of(seed, "rate") if r.stage == self.later]
+        known = [run for run in reference if _is_whole(run)]
+        found: dict[int, dict[float, float]] = {}
+        for e in (*self.baselines, *self.promoted) if known else ():
+            runs = [(r.stage.learning_rate, _measured(r)) for r in self._of(e.id, "rate")]
+            found[e.id] = {rate: self.score(run, known) if _is_whole(run) else 0.0 for rate, run in runs}
+        return found
+
+    @cached_property
     def rates(self) -> dict[int, float]:
         """Give the learning rate at which each was best, by id; what failed at every rate is left out."""
-        seed = self.baselines[0].id if self.baselines else 0
-        reference = [r.evidence for r in self._of(seed, "rate") if r.stage == self.later]
-        known = [run for run in reference if run is not None and run.metrics and run.failure is None]
-        found: dict[int, float] = {}
-        for e in (*self.baselines, *self.promoted):
-            runs = [r for r in self._of(e.id, "rate") if r.evidence and r.evidence.metrics]
-            runs = [r for r in runs if r.evidence and r.evidence.failure is None]
-            if known and runs:
-                best = max(runs, key=lambda r: self.score(_measured(r), known))
-                found[e.id] = best.stage.learning_rate
-        return found
+        return {id: max(at, key=lambda r: at[r]) for id, at in self.at_rates.items() if any(at.values())}
+
+    @cached_property
+    def tried(self) -> tuple[float, ...]:
+        """Give the learning rates that all are tried at: those of the terms, and more beyond an edge.
+
+        Another is added where anything is best at the edge by a gain over the rate beside it that is worth
+        having: there its best may lie beyond. It is added for all, so that all have the same chances.
+        """
+        rates = sorted(factor * self.later.learning_rate for factor in self.terms.rates)
+        low, high = rates[0] / rates[1], rates[-1] / rates[-2]
+        for _ in range(WIDENINGS):
+            if self._still_gains(rates):
+                rates.insert(0, rates[0] * low)
+        for _ in range(WIDENINGS):
+            if self._still_gains(rates[::-1]):
+                rates.append(rates[-1] * high)
+        return tuple(rates)
+
+    def _still_gains(self, rates: Sequence[float]) -> bool:
+        """Tell whether anything is best at the first of some rates, by a gain that is worth having."""
+        edge, beside, *rest = rates
+        return any(
+            at[edge] > max([at[beside] + STILL_GAINS, *(at[rate] for rate in rest)])
+            for at in self.at_rates.values()
+            if at.keys() >= set(rates)
+        )
 
     @cached_property
     def claims(self) -> tuple[Claim, ...]:
@@ -143,29 +172,43 @@ class Replication:
         return tuple(e for e in done if e.id not in kept)
 
     def claim_runs(self, experiment: Experiment) -> tuple[Evidence, ...]:
-        """Give an experiment's runs for claims, failed ones too, by seed."""
-        return self.evidence(experiment.id, "claim")
+        """Give an experiment's runs for claims at its best rate, failed ones too, by seed."""
+        rate = self.rates.get(experiment.id)
+        runs = [r for r in self._of(experiment.id, "claim") if r.stage.learning_rate == rate]
+        return _by_seed(runs)
 
     def evidence(self, id: int, purpose: Purpose) -> tuple[Evidence, ...]:
         """Give what an experiment's reruns for a purpose measured, by seed."""
-        return tuple(_measured(r) for r in sorted(self._of(id, purpose), key=lambda r: r.seed))
+        return _by_seed(self._of(id, purpose))
+
+    @cached_property
+    def best_baseline(self) -> Experiment | None:
+        """Give the baseline with the best mean in its runs for claims; None before there are any."""
+        reference = self.claim_runs(self.baselines[0]) if self.baselines else ()
+        means = {
+            e.id: mean(self.score(run, reference) for run in runs)
+            for e in self.baselines
+            if (runs := [run for run in self.claim_runs(e) if _is_whole(run)])
+        }
+        return max((e for e in self.baselines if e.id in means), key=lambda e: means[e.id], default=None)
 
     def in_equal_seconds(self, claim: Claim) -> Comparison | None:
-        """Compare a candidate with the hardest baseline, having as many steps as fit in its seconds.
+        """Compare a candidate with the best baseline, having as many steps as fit in its seconds.
 
         None before these runs were made. Same seeds on both sides; 95 %, for this comparison alone.
         """
-        runs = [run for run in self.evidence(claim.experiment, "seconds") if run.metrics and not run.failure]
-        if claim.hardest is None or not runs:
+        rival = self.best_baseline
+        runs = [r for r in self._seconds_of(claim.experiment) if _is_whole(_measured(r))]
+        if rival is None or not runs:
             return None
-        rival = next(e for e in self.baselines if e.id == claim.hardest.baseline)
-        seeds = {run.seed for run in runs}
-        against = [run for run in self.claim_runs(rival) if run.metrics and run.seed in seeds]
+        seeds = {r.seed for r in runs}
+        against = [run for run in self.claim_runs(rival) if _is_whole(run) and run.seed in seeds]
         reference = self.claim_runs(self.baselines[0])
         groups = [self.claim_runs(e) for e in (*self.baselines, *self.promoted)]
-        own, other = ([self.score(run, reference) for run in side] for side in (runs, against))
+        own, other = ([self.score(run, reference) for run in side] for side in (_by_seed(runs), against))
         noise = fit_noise([self.score(r, reference) for r in group if r.metrics] for group in groups)
-        return compare(own, other, noise, 0.95)
+        found = compare(own, other, noise, 0.95)
+        return replace(found, baseline=rival.id, name=_name(rival)) if found else None
 
     def score(self, run: Evidence, reference: Sequence[Evidence]) -> float:
         """Give the fitness of a run against runs at the same stage, without a judge's mark."""
@@ -190,8 +233,8 @@ class Replication:
 
     def _rates(self) -> Iterator[Rerun]:
         for e in (*self.baselines, *self.promoted):
-            for factor in self.terms.rates:
-                stage = replace(self.later, learning_rate=factor * self.later.learning_rate)
+            for rate in self.tried:
+                stage = replace(self.later, learning_rate=rate)
                 yield Rerun(experiment=e.id, purpose="rate", stage=stage, seed=self.seed + RATE_FROM)
 
     def _claims(self) -> Iterator[Rerun]:
@@ -206,19 +249,24 @@ class Replication:
 
     def _seconds(self) -> Iterator[Rerun]:
         for claim in self.claims:
-            if claim.outcome != "discovery" or claim.hardest is None:
+            if claim.outcome != "discovery" or (rival := self.best_baseline) is None:
                 continue
-            rival = next(e for e in self.baselines if e.id == claim.hardest.baseline)
             own = next(e for e in self.promoted if e.id == claim.experiment)
             share = _seconds(self.claim_runs(rival)) / max(_seconds(self.claim_runs(own)), 1e-9)
             steps = max(1, round(self.later.steps * share / 10) * 10)
-            begun = next((r.stage.steps for r in self._of(own.id, "seconds")), steps)  # times move
+            begun = next((r.stage.steps for r in self._seconds_of(own.id)), steps)  # times move
             stage = replace(self.later, learning_rate=self.rates[own.id], steps=begun)
-            yield from self._seeds(own.id, "seconds", stage, FEWEST_SEEDS)
+            yield from self._seeds(own.id, "seconds", stage, FEWEST_SEEDS, _name(rival))
 
-    def _seeds(self, id: int, purpose: Purpose, stage: Stage, count: int) -> Iterator[Rerun]:
+    def _seconds_of(self, id: int) -> list[Rerun]:
+        """Give an experiment's runs in the seconds of the best baseline, at the rate that is its best now."""
+        rival = _name(self.best_baseline) if self.best_baseline else ""
+        rate = self.rates.get(id)
+        return [r for r in self._of(id, "seconds") if r.part == rival and r.stage.learning_rate == rate]
+
+    def _seeds(self, id: int, purpose: Purpose, stage: Stage, count: int, part: str = "") -> Iterator[Rerun]:
         for seed in range(self.seed + CLAIM_FROM, self.seed + CLAIM_FROM + count):
-            yield Rerun(experiment=id, purpose=purpose, stage=stage, seed=seed, split="test")
+            yield Rerun(experiment=id, purpose=purpose, stage=stage, seed=seed, split="test", part=part)
 
     def _of(self, id: int, purpose: Purpose) -> Iterable[Rerun]:
         return [r for r in self._by_experiment.get(id, ()) if r.purpose == purpose]
@@ -246,6 +294,14 @@ def later_stage(space: Space, stage: Stage) -> Stage:
 def _measured(rerun: Rerun) -> Evidence:
     assert rerun.evidence is not None, "only reruns that ended are given"
     return rerun.evidence
+
+
+def _is_whole(run: Evidence) -> bool:
+    return bool(run.metrics) and run.failure is None
+
+
+def _by_seed(reruns: Iterable[Rerun]) -> tuple[Evidence, ...]:
+    return tuple(_measured(r) for r in sorted(reruns, key=lambda r: r.seed))
 
 
 def _seconds(runs: Sequence[Evidence]) -> float:

@@ -112,7 +112,7 @@ def print_claims(known: "Replication") -> None:
                 print_title(f"#{claim.experiment} {claim.name} against every baseline")
                 print_table(comparisons_table(known, claim))
     if known.rates:
-        print_title("Learning rates")
+        print_title("Learning rates, and the fitness of a run at each")
         print_table(rates_table(known))
     if known.fallen:
         print_title("Leads that fell back")

@@ -131,7 +131,6 @@ def replication_of(bench: Bench) -> Replication:
         stage=bench.stage,
         later=later_stage(bench.space, bench.stage),
         seed=bench.settings.seed,
-        seed_runs=bench.settings.seed_runs,
         formula=bench.settings.fitness,
         terms=Terms(top=bench.settings.leads, most=bench.settings.claim_seeds),
     )

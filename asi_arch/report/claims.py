@@ -38,15 +38,18 @@ def comparisons_table(known: Replication, claim: Claim) -> Table:
 
 
 def rates_table(known: Replication) -> Table:
-    """Give the learning rate that each baseline and promoted lead was claimed at, and whether at an edge."""
-    edges = (min(known.terms.rates), max(known.terms.rates))
+    """Give the best learning rate of each baseline and promoted lead, its fitness at each, and edges."""
+    edges = (known.tried[0], known.tried[-1])
     rows = []
     for e in (*known.baselines, *known.promoted):
         rate = known.rates.get(e.id)
-        factor = rate / known.later.learning_rate if rate else 0.0
-        note = "at the edge of the rates that were tried" if factor in edges else ""
-        rows.append((f"#{e.id}", name_of(e), note or NONE, f"{rate:.3g}" if rate else "failed at all"))
-    return Table(columns=("id", "name", "note", "best learning rate"), rows=tuple(rows), text_columns=3)
+        note = "at the edge of the rates that were tried" if rate in edges else ""
+        at = known.at_rates.get(e.id, {})
+        fitness = (f"{at[rate]:.3f}" if rate in at else NONE for rate in known.tried)
+        head = (f"#{e.id}", name_of(e), note or NONE, f"{rate:.3g}" if rate else "failed at all")
+        rows.append((*head, *fitness))
+    columns = ("id", "name", "note", "best rate", *(f"at {rate:.3g}" for rate in known.tried))
+    return Table(columns=columns, rows=tuple(rows), text_columns=3)
 
 
 def fallen_table(known: Replication) -> Table:
@@ -99,7 +102,7 @@ def _row(known: Replication, claim: Claim) -> tuple[str, ...]:
         _interval(worst),
         f"{claim.adjusted_p:.2g}",
         f"{len(claim.seeds)} of {claim.planned}",
-        f"{equal.gain:+.3f} ({_interval(equal)})" if equal else NONE,
+        f"{equal.gain:+.3f} ({_interval(equal)}) over {equal.name}" if equal else NONE,
         *_costs(worst),
     )
 

@@ -140,7 +140,7 @@ def _claims(view: View) -> list[str]:
             claims_table(known).to_markdown(),
             *(f"- {line}" for line in reasons(known.claims).splitlines()),
             "",
-            "Learning rates, chosen among the same for all:",
+            "Learning rates, chosen among the same for all, and the fitness of a run at each:",
             "",
             rates_table(known).to_markdown(),
         ]
