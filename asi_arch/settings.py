@@ -83,6 +83,7 @@ class Settings:
     model_analyst: str = _setting("", "model that explains results; empty: `model`")
     model_novelty: str = _setting("", "model that compares ideas; empty: `model`")
     model_summariser: str = _setting("", "model that sums up experiments for a brief; empty: `model`")
+    model_reader: str = _setting("", "model that chooses among the knowledge that is found; empty: `model`")
     model_extractor: str = _setting("", "model that reads papers; empty: `model`")
     model_url: str = _setting("", "address of an OpenAI-compatible server for openai: models, with its /v1")
     model_temperature: float = _setting(-1.0, "sampling temperature; -1: the provider's own")

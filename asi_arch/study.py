@@ -275,7 +275,7 @@ class Study:
             parent=others[parent],
             references=[others[id] for id in references],
             experiments=list(others.values()),
-            recall=self.cognition.recall,
+            recall=partial(self.cast.recall, id),
             contract=self.space.contract,
             settings=self.settings,
             orthogonal=is_orthogonal(episode_of(members, self.settings), self.settings, id),

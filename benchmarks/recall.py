@@ -26,6 +26,7 @@ from symptoms import (  # noqa: E402
     hit_at_5,
     ndcg_at_5,
     pooled_recall_at_5,
+    readings,
     recall_at_5,
     shares_at_5,
     symptoms,
@@ -113,6 +114,11 @@ def searches(cognitions: Sequence[Cognition], cache: Path) -> dict[str, Search]:
     return found
 
 
+def recorded() -> dict[str, Search]:
+    """What a language model chose among the first 50, as tests/symptom_readings.toml has it."""
+    return {f"{name}, read": kept.__getitem__ for name, kept in readings().items()}
+
+
 def print_quality(found: dict[str, Search]) -> None:
     every = symptoms()
     parts = [[s for s in every if not s.held_out], [s for s in every if s.held_out], every]
@@ -160,7 +166,7 @@ def main() -> None:
     cache = parser.parse_args().cache
     cognitions = CognitionBase(BUILT_IN / "linear_attention" / "cognition").all()
     small = searches(cognitions, cache)
-    print_quality(small)
+    print_quality(small | recorded())
     print_speed(small, len(cognitions))
     print_speed(searches(grown(cognitions, LARGE), cache), LARGE)
 

@@ -28,6 +28,7 @@ MARKERS = {
     "novelty": "You judge whether",
     "judge": "You judge architectures",
     "analyst": "You explain the result",
+    "reader": "You choose what a designer",
 }
 MOTIVATION = "The parent bends nowhere, so its error is large on both sides of the kink; {} bends there."
 Script = Callable[[Asked], Reply]
@@ -80,6 +81,11 @@ def marks(*values: float, reason: str = "It bends.") -> Answer:
     return Answer({**dict(zip(names, four, strict=True)), "reason": reason})
 
 
+def all_as_found(_: Asked) -> Reply:
+    """A reader of knowledge who puts none before the others."""
+    return Answer({"ids": []})
+
+
 def all_middling(_: Asked) -> Reply:
     """A judge to whom everything is as good as the seed."""
     return marks(5)
@@ -105,6 +111,7 @@ def model(**scripts: Script) -> Script:
         "novelty": all_new,
         "judge": all_middling,
         "analyst": plain_words,
+        "reader": all_as_found,
     } | scripts
     return by_marker({MARKERS[role]: script for role, script in roles.items()})
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 FILE = Path(__file__).parent / "symptoms.toml"
 POOL = Path(__file__).parent / "symptom_pool.toml"
+READINGS = Path(__file__).parent / "symptom_readings.toml"
 FIRST = 5
 ANSWERS = 2  # the grade of what speaks of this very symptom
 
@@ -43,6 +44,12 @@ def symptoms() -> list[Symptom]:
         Symptom(r["query"], frozenset(r["wanted"]), r.get("held_out", False), pooled[r["query"]])
         for r in rows
     ]
+
+
+def readings() -> dict[str, dict[str, list[str]]]:
+    """What a language model chose of the pieces found, by ranking ("words" or "both") and query."""
+    rows = tomllib.loads(READINGS.read_text())["reading"]
+    return {name: {row["query"]: row[name] for row in rows} for name in ("words", "both")}
 
 
 def mean(numbers: Iterable[float]) -> float:

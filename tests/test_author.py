@@ -73,7 +73,7 @@ def test_a_model_designs_with_the_study_at_its_hands(tmp_path: Path) -> None:
             assert words in prompt, words
         assert messages.told[0].startswith("researcher: the language model openai:gpt-5-mini proposes; ")
         roles = [call.role for call in study.archive.calls(experiment.id)]
-        assert roles == ["summariser", "designer", *["judge"] * 3, "analyst"]
+        assert roles == ["reader", "summariser", "designer", *["judge"] * 3, "analyst"]
 
 
 GOOD = {"source": KINK, "name": "Kink"}

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from authored import MARKERS, all_new, id_of, said, summaries
+from authored import MARKERS, all_as_found, all_new, id_of, said, summaries
 from llm_server import Answer, Asked, Garbage, Reply, Server, Status, Truncated, by_marker, first, use
 from llm_study import CANARY
 
@@ -74,7 +74,13 @@ def test_a_leak_is_mended_after_its_verdict_and_the_study_can_be_replayed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", CANARY)
-    roles = {"designer": designer, "mender": mender, "summariser": summaries, "novelty": all_new}
+    roles = {
+        "designer": designer,
+        "mender": mender,
+        "summariser": summaries,
+        "novelty": all_new,
+        "reader": all_as_found,
+    }
     script = first(FAULTS, by_marker({MARKERS[role]: script for role, script in roles.items()}))
     with Server(script) as server:
         study = study_of(tmp_path / "study", f"openai:gpt-5-mini@{server.openai}")

@@ -82,7 +82,7 @@ def test_a_study_of_faults_ends_well_and_every_fault_is_kept_with_what_was_done(
         assert len(faults) == len(FAULTS) + 4
         assert all(fault.action for fault in faults)
         assert all(call.answer and not call.error for call in calls)
-        roles = {"designer", "mender", "summariser", "novelty", "judge", "analyst"}
+        roles = {"designer", "mender", "summariser", "novelty", "judge", "analyst", "reader"}
         assert {call.role for call in calls} == roles
         told = {
             part.title: part

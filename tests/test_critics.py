@@ -126,7 +126,9 @@ def test_an_analyst_adds_to_the_rule_and_its_query_recalls_what_the_next_brief_k
         )
         assert finding.query == "zzz bend"
         assert list(finding.sections) == ["expected", "happened", "component", "advice"]
-        brief = study.brief(99, one.id, [])
+        following = study.archive.claim("candidate")
+        assert following is not None
+        brief = study.brief(following, one.id, [])
         assert any("To try: Put a second hinge." in text for text in brief.findings)
         assert one.judgement is None
         [prompt] = [request.messages[0][1] for request in server.asked(EXPLAINED)]

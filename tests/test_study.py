@@ -263,7 +263,7 @@ def test_many_workers_lose_nothing_and_tell_their_slots(tmp_path: Path) -> None:
     study.run(notes)
     experiments = study.archive.experiments()
     assert [e.id for e in experiments] == list(range(1, 45))
-    assert {e.status for e in experiments} == {"finished", "failed"}
+    assert {"finished"} <= {e.status for e in experiments} <= {"finished", "failed"}
     assert sorted(id for what, id, _ in notes.seen if what in ("finished", "failed")) == list(range(1, 45))
     assert {slot for _, _, slot in notes.seen} == set(range(6))
     graphs = [e.evidence[-1].graph_hash for e in experiments if e.status == "finished"]
@@ -293,7 +293,7 @@ def test_stopping_gives_up_what_runs_and_the_next_run_ends_it(tmp_path: Path) ->
     again.run()
     ended = {e.id: e for e in again.archive.experiments()}
     assert len(ended) == 34
-    assert {e.status for e in ended.values()} == {"finished", "failed"}
+    assert {e.status for e in ended.values()} <= {"finished", "failed"}
     assert all(ended[id] == e for id, e in stopped.items())
     assert all(source_of(ended[e.id]) == source_of(e) for e in left)
     again.close()

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,10 @@ from asi_arch.papers import Cognition
 FUSION = 60  # reciprocal rank fusion's constant (Cormack, Clarke, Buettcher, SIGIR 2009)
 MEANING = 0.5  # weight of the ranks by meaning beside those by words
 OWN = "cognition"  # folder of a study's own papers, in the study's
+SHOWN = 50  # pieces that who reads what was found is shown: nearly all that is wanted is among them
 
+Choose = Callable[[str, Sequence[Cognition]], Sequence[str]]
+"""Reads pieces that were found for a query, and gives the ids of those that answer it, the best first."""
 Stamp = tuple[tuple[str, int, int], ...]
 
 
@@ -23,11 +26,13 @@ Stamp = tuple[tuple[str, int, int], ...]
 class Match:
     """A cognition that answers a query, and why.
 
+    read_rank: from 1 among those that who read them chose; 0 for the others, and where nobody read.
     words: of it that the query shares, by field. word_rank, meaning_rank: from 1; 0 where it has none.
     word_score: of BM25. cosine: of the query's vector with its own; 0 without embeddings.
     """
 
     cognition: Cognition
+    read_rank: int = 0
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     word_rank: int = 0
     word_score: float = 0.0
@@ -112,15 +117,17 @@ class CognitionBase:
         """Give up to k cognitions for a weakness in words, the nearest first; see `search`."""
         return tuple(match.cognition for match in self.search(query, k))
 
-    def search(self, query: str, k: int) -> tuple[Match, ...]:
+    def search(self, query: str, k: int, choose: Choose | None = None) -> tuple[Match, ...]:
         """Give up to k cognitions for a weakness in words, the nearest first, and why each is among them.
 
         By words alone, they come by their BM25 score, and one that shares no word is never given. With an
         embedder, the ranks by words and by cosine are fused (`fused`). Equal scores come in the order of
-        `all`, so the same base and query give the same answer in any thread and process.
+        `all`, so the same base and query give the same answer in any thread and process. Where somebody
+        reads what was found, the ones that they choose come first.
 
         Raises:
             SetupError: a provider gave no vectors.
+            Whatever `choose` raises.
         """
         contents = self._indexed() if k >= 1 else None
         if contents is None or contents.words is None:
@@ -131,16 +138,20 @@ class CognitionBase:
         if contents.meaning is not None and query.strip():
             cosines = contents.meaning.cosines(query)
             meaning_ranks = ranks(cosines)
+        order = fused([(word_ranks, 1.0), (meaning_ranks, MEANING)])
+        read = _read_ranks(query, order[:SHOWN], contents.all, choose) if choose and order else {}
+        order = [*read, *(place for place in order if place not in read)]
         found = [
             Match(
                 cognition=contents.all[place],
+                read_rank=read.get(place, 0),
                 words=contents.words.matching(query, place),
                 word_rank=word_ranks.get(place, 0),
                 word_score=scores[place],
                 meaning_rank=meaning_ranks.get(place, 0),
                 cosine=cosines[place],
             )
-            for place in fused([(word_ranks, 1.0), (meaning_ranks, MEANING)])[:k]
+            for place in order[:k]
         ]
         return tuple(found)
 
@@ -202,6 +213,15 @@ class CognitionBase:
             papers[path.stem] = read_paper(path, self.themes, own=True)
         everything = tuple(cognition for paper in papers.values() for cognition in paper)
         return _Contents(stamp, papers, everything, {cognition.id: cognition for cognition in everything})
+
+
+def _read_ranks(
+    query: str, places: Sequence[int], cognitions: Sequence[Cognition], choose: Choose
+) -> dict[int, int]:
+    """Give the ranks, from 1, of the places that somebody chooses among some."""
+    place_of = {cognitions[place].id: place for place in places}
+    chosen = choose(query, [cognitions[place] for place in places])
+    return {place_of[id]: rank for rank, id in enumerate(chosen, 1)}
 
 
 def ranks(scores: list[float]) -> dict[int, int]:

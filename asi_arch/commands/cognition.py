@@ -35,6 +35,7 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="Such as 2412.06464/1.")]
     epilog=examples(
         'asi-arch cognition search "loses recall at long range"',
         'asi-arch cognition search "state saturates" --count 3 --set embedding=local',
+        'asi-arch cognition search "state saturates" --read --study studies/first',
     )
 )
 def search(
@@ -43,11 +44,19 @@ def search(
     study: Where = None,
     space: Named = None,
     values: Values = None,
+    read: Annotated[
+        bool, typer.Option("--read", help="Let the model of the role `reader` choose, as in a run.")
+    ] = False,
 ) -> None:
     """Find what answers a weakness, and tell why it was found."""
     base, told = _opened(study, space, values)
     typer.echo(told, err=True)
-    found = base.search(query, count)
+    if read:
+        from asi_arch.commands.reading import searched_and_read
+
+        found = searched_and_read(base, query, count, study, values or ())
+    else:
+        found = base.search(query, count)
     if not found:
         raise SetupError(f"nothing is known of {query!r}; use the words of a metric or a mechanism")
     for match in found:
@@ -201,7 +210,8 @@ def _opened(study: Path | None, space: str | None, values: list[str] | None) -> 
 def _why(match: "Match") -> str:
     """Say why a match was found."""
     fields = "; ".join(f"{name}: {', '.join(words)}" for name, words in match.words.items())
-    parts = [f"words {match.word_rank}. ({match.word_score:.1f}), in {fields}"] if match.word_rank else []
+    parts = [f"a model that read it, {match.read_rank}."] if match.read_rank else []
+    parts += [f"words {match.word_rank}. ({match.word_score:.1f}), in {fields}"] if match.word_rank else []
     if match.meaning_rank:
         parts.append(f"meaning {match.meaning_rank}. (cosine {match.cosine:.2f})")
     return "Found by " + "; by ".join(parts)

@@ -4,8 +4,10 @@ import os
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +16,10 @@ import typer
 from asi_arch.errors import SetupError
 
 if TYPE_CHECKING:
-    from asi_arch.cognition.base import CognitionBase
+    from asi_arch.cognition.base import CognitionBase, Match
     from asi_arch.cognition.document import Document
     from asi_arch.cognition.extract import Extract
+    from asi_arch.llm.models import Models
     from asi_arch.papers import Cognition
     from asi_arch.settings import Settings
 
@@ -62,27 +65,60 @@ def keep_read(paper: Path, study: Path, pages: str, values: Sequence[str], edito
     typer.echo(f"kept in {path}; it takes part in what this study recalls from now on")
 
 
+def searched_and_read(
+    base: "CognitionBase", query: str, count: int, study: Path | None, values: Sequence[str]
+) -> "tuple[Match, ...]":
+    """Search, and have the model of the role `reader` choose; its call is kept in the study's archive.
+
+    Args:
+        base: what is searched.
+        query: see `CognitionBase.search`.
+        count: as many at most.
+        study: its folder.
+        values: settings as `key=value`, for this once.
+
+    Raises:
+        SetupError: there is no study, or no model of that role, or it cannot be asked.
+    """
+    from asi_arch.archive.folder import open_folder
+    from asi_arch.cognition.reading import opened_reader
+    from asi_arch.settings import given_values, with_values
+
+    if study is None:
+        raise SetupError("--read keeps what a model was asked in a study; name one with --study DIR")
+    settings, archive = open_folder(study)
+    archive.close()
+    with _models_of(with_values(settings, **given_values(None, values)), study) as models:
+        reader = opened_reader(models)
+        if reader is None:
+            raise SetupError("no model has the role `reader`; name one with --set model_reader=PROVIDER:NAME")
+        return base.search(query, count, partial(reader.choose, None))
+
+
 def _extracted(settings: "Settings", study: Path, base: "CognitionBase", document: "Document") -> "Extract":
     """Ask the model; its calls are kept in the study's archive."""
-    from asi_arch.archive.folder import open_folder
-    from asi_arch.archive.journal import load_calls
     from asi_arch.cognition.extract import extract
-    from asi_arch.llm.models import open_models
     from asi_arch.space import load_space
 
+    example = next((cognition for cognition in base.all() if cognition.checked), None)
+    with _models_of(settings, study) as models:
+        return extract(models, document, load_space(settings.space), base.themes, example)
+
+
+@contextmanager
+def _models_of(settings: "Settings", study: Path) -> "Iterator[Models | None]":
+    """Open the models that settings name; their calls are kept in a study's archive."""
+    from asi_arch.archive.folder import open_folder
+    from asi_arch.archive.journal import load_calls
+    from asi_arch.llm.models import open_models
+
     _, archive = open_folder(study)
-    try:
+    with closing(archive):
         models = open_models(
             settings, archive, os.environ, load_calls, lambda text: typer.echo(text, err=True)
         )
-        example = next((cognition for cognition in base.all() if cognition.checked), None)
-        try:
-            return extract(models, document, load_space(settings.space), base.themes, example)
-        finally:
-            if models is not None:
-                models.close()
-    finally:
-        archive.close()
+        with models or nullcontext():
+            yield models
 
 
 def _tell(drafted: "Sequence[Cognition]", base: "CognitionBase", known: str) -> None:

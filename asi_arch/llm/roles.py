@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from asi_arch.errors import SetupError
 from asi_arch.settings import Settings
 
-ROLES = ("designer", "mender", "judge", "analyst", "novelty", "summariser", "extractor")
+ROLES = ("designer", "mender", "judge", "analyst", "novelty", "summariser", "reader", "extractor")
 KEYS = {
     "openai": ("OPENAI_API_KEY",),
     "anthropic": ("ANTHROPIC_API_KEY",),

@@ -3,13 +3,14 @@
 import os
 import threading
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from asi_arch.archive.base import Archive
 from asi_arch.archive.journal import load_calls
 from asi_arch.cognition.base import CognitionBase
 from asi_arch.cognition.meaning import Embedder, open_embedder, tell_recall
+from asi_arch.cognition.reading import Reader, opened_reader
 from asi_arch.errors import SetupError
 from asi_arch.llm.models import Models, open_models
 from asi_arch.loop.bench import Bench
@@ -18,6 +19,7 @@ from asi_arch.loop.desk import StudyDesk
 from asi_arch.loop.leads import Mixed, own_candidates, own_shares, shares_of, tell_lead
 from asi_arch.loop.mend import Mender
 from asi_arch.loop.seams import Critics, Researcher
+from asi_arch.papers import Cognition
 from asi_arch.records import Proposal
 from asi_arch.researcher.author import AUTHOR, Author
 from asi_arch.researcher.ideas import Opinion, same_idea
@@ -83,6 +85,19 @@ class Cast:
         if is_without(self._settings, "cognition"):
             return CognitionBase(self._space.folder / NOTHING)
         return CognitionBase(self._space.folder / "cognition", self._own, self._embedder)
+
+    def recall(self, id: int, query: str, k: int) -> tuple[Cognition, ...]:
+        """Give up to k pieces of knowledge for the brief of an id; those that a model chose come first.
+
+        Raises:
+            SetupError, StoppedError: as `Models.ask`.
+        """
+        choose = partial(self._reader.choose, id) if self._reader else None
+        return tuple(match.cognition for match in self.cognition.search(query, k, choose))
+
+    @cached_property
+    def _reader(self) -> Reader | None:
+        return opened_reader(self.models)
 
     @cached_property
     def _embedder(self) -> Embedder | None:
