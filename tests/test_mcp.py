@@ -126,7 +126,9 @@ def test_a_brief_tells_all_that_an_agent_needs(server: Server) -> None:
                           "What is expected of you now"):  # fmt: skip
                 assert f"## {title}" in whole
             assert "## Contract" not in short
-            assert "[2006.10739/1]" in await agent.ask("search_cognition", query="a wave inside", k=1)
+            known = await agent.ask("search_cognition", query="a wave inside", k=1)
+            assert "[2006.10739/1]" in known
+            assert re.search(r"\nFound by words 1\., in .*trigger: .*inside", known)
             other = await agent.ask("get_brief", seat="x")
             assert "from #1, by agent w: being designed" in other
 

@@ -10,7 +10,7 @@ from asi_arch.errors import ModelError, SetupError
 from asi_arch.terminal import STUDY, StudyFolder, examples, print_table, print_text, print_title
 
 if TYPE_CHECKING:
-    from asi_arch.cognition.base import CognitionBase, Match
+    from asi_arch.cognition.base import CognitionBase
     from asi_arch.papers import Cognition
 
 app = typer.Typer(
@@ -61,7 +61,7 @@ def search(
         raise SetupError(f"nothing is known of {query!r}; use the words of a metric or a mechanism")
     for match in found:
         print_title(f"{match.cognition.id}  {match.cognition.title}")
-        print_text(f"{' '.join(match.cognition.trigger.split())}\n{_why(match)}")
+        print_text(f"{' '.join(match.cognition.trigger.split())}\n{match.why()}")
 
 
 @app.command(epilog=examples("asi-arch cognition show 2412.06464/1", "asi-arch cognition show 2412.06464"))
@@ -205,16 +205,6 @@ def _opened(study: Path | None, space: str | None, values: list[str] | None) -> 
     embedder = open_embedder(settings, os.environ)
     base = CognitionBase(load_space(settings.space).folder / "cognition", own, embedder)
     return base, tell_recall(embedder)
-
-
-def _why(match: "Match") -> str:
-    """Say why a match was found."""
-    fields = "; ".join(f"{name}: {', '.join(words)}" for name, words in match.words.items())
-    parts = [f"a model that read it, {match.read_rank}."] if match.read_rank else []
-    parts += [f"words {match.word_rank}. ({match.word_score:.1f}), in {fields}"] if match.word_rank else []
-    if match.meaning_rank:
-        parts.append(f"meaning {match.meaning_rank}. (cosine {match.cosine:.2f})")
-    return "Found by " + "; by ".join(parts)
 
 
 def _print(cognition: "Cognition") -> None:

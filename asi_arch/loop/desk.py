@@ -74,7 +74,12 @@ class StudyDesk:
 
 
 def knowledge_text(cognition: CognitionBase, query: str, count: int) -> str:
-    """Give the pieces of knowledge nearest to a query; "" for none, and a line where there is none at all."""
+    """Give the pieces of knowledge nearest to a query and why each was found.
+
+    Returns:
+        "" for none, and a line where there is none at all.
+    """
     if not cognition.all():
         return NO_KNOWLEDGE
-    return "\n\n".join(map(cognition_text, cognition.recall(query, count)))
+    found = cognition.search(query, count)
+    return "\n\n".join(f"{cognition_text(match.cognition)}\n{match.why(scores=False)}" for match in found)
