@@ -17,8 +17,7 @@ class Rerun:
     purpose: `screen` at the stage of the search with fresh seeds; `rate` to choose a learning rate at the
         next stage; `claim` there, at the chosen rate, with seeds that nothing was chosen by; `seconds` as
         `claim` with the steps that fit a baseline's seconds; `part` as `claim` without one change.
-    part: name of the change that is taken away, or of the baseline whose seconds it has; else "".
-    source: what is run without that change; "" for the experiment's.
+    part: name of the change that is taken away, or "". source: what is run then; "" for the experiment's.
     evidence: None before it was run; without a bundle.
     """
 

@@ -275,7 +275,7 @@ class Study:
             parent=others[parent],
             references=[others[id] for id in references],
             experiments=list(others.values()),
-            recall=partial(self.cast.recall, id),
+            recall=self.cognition.recall,
             contract=self.space.contract,
             settings=self.settings,
             orthogonal=is_orthogonal(episode_of(members, self.settings), self.settings, id),
@@ -341,7 +341,7 @@ class Study:
     def _propose(self, experiment: Experiment) -> Experiment:
         """Have an id proposed, again while the proposal is known, and record it."""
         members = self.members()  # one look, so that choice and brief agree on whether the study stagnates
-        brief = self.brief(experiment.id, *self.choice(experiment.id, members), members)
+        brief = self.cast.read(self.brief(experiment.id, *self.choice(experiment.id, members), members))
         others = [e for e in self.archive.experiments() if e.id != experiment.id]
         known = {} if is_without(self.settings, "novelty") else known_programs(others)
         while len(experiment.repeats) < self.settings.novelty_attempts:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from toy import HerePool, copy_study, toy_study
 
-from asi_arch.analyst.replication import Replication, later_stage
+from asi_arch.analyst.replication import Replication, Terms, later_stage
 from asi_arch.archive.folder import change_settings
 from asi_arch.archive.sql import open_archive
 from asi_arch.discoveries import Rerun
@@ -187,7 +187,7 @@ def test_a_verification_that_is_stopped_keeps_what_had_ended(folder: Path) -> No
 def run(value: float, seed: int, stage: str = "explore") -> Evidence:
     metrics = {
         "inside": Metric(value=value, standard_error=0.0),
-        "outside": Metric(value=1.0, standard_error=0.0),
+        "outside": Metric(value=max(1.0, value), standard_error=0.0),
     }
     return Evidence(stage=stage, seed=seed, source_hash="s", metrics=metrics, cpu_seconds=1.0)
 
@@ -262,7 +262,8 @@ def test_the_best_of_the_same_rates_is_taken_by_each() -> None:
 
 
 def test_where_one_still_gains_at_an_edge_a_rate_is_added_for_all() -> None:
-    flat = told(SCREENS, claims={1: 0.5, 2: 0.45, 6: 0.3})
+    known = told(SCREENS, claims={1: 0.5, 2: 0.45, 6: 0.3})
+    flat = replace(known, reruns=[r for r in known.reruns if r.purpose != "claim"])
     for id in (1, 2, 6):
         flat = tried_at(flat, id, **{"r0.25": 0.301, "r0.5": 0.302, "r1.0": 0.303})
     assert flat.tried == (0.25, 0.5, 1.0)
@@ -278,21 +279,56 @@ def test_where_one_still_gains_at_an_edge_a_rate_is_added_for_all() -> None:
     further = tried_at(gains, 2, **{"r0.125": 0.1, "r0.25": 0.20, "r0.5": 0.30, "r1.0": 0.30})
     assert further.tried == (0.0625, 0.125, 0.25, 0.5, 1.0)
     assert {r.stage.learning_rate for r in further.missing()} == {0.0625, 0.125}
-    endless = tried_at(
-        further, 2, **{"r0.0625": 0.01, "r0.125": 0.1, "r0.25": 0.20, "r0.5": 0.30, "r1.0": 0.30}
-    )
-    assert endless.tried == further.tried  # two on either side at most
+    more = {"r0.0625": 0.01, "r0.125": 0.1, "r0.25": 0.20, "r0.5": 0.30, "r1.0": 0.30}
+    assert tried_at(further, 2, **more).tried == further.tried  # two on either side at most
     above = tried_at(flat, 6, **{"r0.25": 0.3, "r0.5": 0.3, "r1.0": 0.2})
     assert above.tried == (0.25, 0.5, 1.0, 2.0)
+    assert replace(above, reruns=above.reruns[::-1]).tried == above.tried
+    one = replace(flat, terms=Terms(rates=(1.0,)))
+    assert one.tried == (0.5,)
 
 
-def test_a_claim_rests_on_the_runs_at_the_rate_that_is_best_now() -> None:
+def test_once_something_is_claimed_the_rates_stand_and_no_claim_is_tested_anew() -> None:
     known = told(SCREENS, claims={1: 0.5, 2: 0.45, 6: 0.3})
-    assert [len(known.claim_runs(e)) for e in (*known.baselines, *known.promoted)] == [3, 3, 3]
-    other = tried_at(known, 2, **{"r0.25": 0.6, "r0.5": 0.449, "r1.0": 0.45})
-    assert [len(other.claim_runs(e)) for e in (*other.baselines, *other.promoted)] == [3, 0, 3]
-    wanted = [(r.experiment, r.purpose, r.stage.learning_rate) for r in other.missing()]
-    assert wanted == [(2, "claim", 0.5)] * 3
+    assert [c.outcome for c in known.claims] == ["discovery"]
+    late = tried_at(known, 6, **{"r0.25": 0.6, "r0.5": 0.5, "r1.0": 0.1})
+    assert late.tried == (0.25, 0.5, 1.0)
+    assert late.claims == known.claims
+    assert "edge" in next(row[2] for row in rates_table(late).rows if row[0] == "#6")
+
+
+def test_what_is_very_bad_or_fails_at_a_rate_is_claimed_at_its_best_of_the_others() -> None:
+    known = tried_at(
+        told(SCREENS, claims={1: 0.5, 2: 0.45, 6: 0.3}), 2, **{"r0.25": 500.0, "r0.5": 400.0, "r1.0": 600.0}
+    )
+    assert known.at_rates[2][0.5] == 0.0  # of fitness: as bad as can be, and yet measured
+    assert known.rates[2] in known.tried
+    broken = Failure(phase="train", kind="nan", message="the loss is not finite")
+    failing = [
+        replace(r, evidence=replace(r.evidence, failure=broken, metrics={}))
+        if (r.experiment, r.purpose, r.stage.learning_rate) == (2, "rate", 0.5) and r.evidence
+        else r
+        for r in known.reruns
+    ]
+    without = replace(known, reruns=failing)
+    assert without.at_rates[2][0.5] is None
+    assert without.rates[2] in (0.25, 1.0)
+    assert "failed" in next(row for row in rates_table(without).rows if row[0] == "#2")
+
+
+def test_a_failed_fresh_run_of_the_seed_leaves_the_claims_readable() -> None:
+    known = told(SCREENS, claims={1: 0.5, 2: 0.45, 6: 0.3})
+    fault = Failure(phase="train", kind="nan", message="the loss is not finite")
+    broken = [
+        replace(r, evidence=replace(r.evidence, failure=fault, metrics={}))
+        if (r.experiment, r.purpose, r.seed) == (1, "claim", 3001) and r.evidence
+        else r
+        for r in known.reruns
+    ]
+    partly = replace(known, reruns=broken)
+    assert len(partly.claims) == 1
+    assert claims_table(partly).rows
+    assert partly.in_equal_seconds(partly.claims[0]) is None
 
 
 def test_a_clear_gain_is_a_discovery_and_no_gain_is_none() -> None:
@@ -315,8 +351,8 @@ def test_only_a_discovery_is_run_again_in_equal_seconds_with_the_steps_that_fit(
         for r in known.reruns
     ]
     wanted = replace(known, reruns=slow).missing()
-    assert {(r.experiment, r.purpose, r.stage.steps, r.split, r.part) for r in wanted} == {
-        (6, "seconds", 120, "test", "parabola")
+    assert {(r.experiment, r.purpose, r.stage.steps, r.split) for r in wanted} == {
+        (6, "seconds", 120, "test")
     }
 
 
@@ -337,15 +373,14 @@ def test_equal_seconds_are_those_of_the_best_baseline_and_not_of_the_noisiest() 
     assert noisy_known.in_equal_seconds(claim) is None
     stage = replace(REPLICATE, learning_rate=1.0, steps=120)
     own = [
-        Rerun(experiment=6, purpose="seconds", stage=stage, seed=3000 + i, split="test", part=part,
-              evidence=run(error, 3000 + i, "replicate"))
+        Rerun(experiment=6, purpose="seconds", stage=stage, seed=3000 + i, split="test",
+              evidence=run(0.40, 3000 + i, "replicate"))
         for i in range(3)
-        for part, error in (("parabola", 0.40), ("line", 0.1))
     ]  # fmt: skip
     equal = replace(noisy_known, reruns=[*noisy, *own]).in_equal_seconds(claim)
     assert equal is not None
     assert (equal.baseline, equal.name, equal.seeds, equal.baseline_seeds) == (2, "parabola", 3, 3)
-    assert 0 < equal.gain < claim.hardest.gain  # 0.40 against 0.45, and not 0.1
+    assert 0 < equal.gain < claim.hardest.gain  # 0.40 against 0.45, not 0.30 against 0.5
 
 
 def test_a_failed_fresh_run_makes_no_discovery() -> None:

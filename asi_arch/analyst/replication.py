@@ -1,6 +1,6 @@
 """From leads to claims: which runs are still needed, at which rate, and what the runs so far allow to say."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -14,7 +14,7 @@ from asi_arch.records import Evidence, Experiment, Stage
 from asi_arch.space import Space
 
 RATES = (0.5, 1.0, 2.0)  # times a stage's own learning rate: the same for all
-WIDENINGS = 2  # on either side at most: a quarter and eight times at the farthest
+WIDENINGS = 2  # on either side at most: an eighth and eight times at the farthest
 STILL_GAINS = 0.05  # of fitness, from an edge's neighbour to the edge: the gain that is worth having
 SCREEN_SEEDS = 2
 SCREEN_FROM, RATE_FROM, CLAIM_FROM = 1000, 2000, 3000  # added to the study's seed, so that no two overlap
@@ -106,57 +106,70 @@ class Replication:
         )
 
     @cached_property
-    def at_rates(self) -> dict[int, dict[float, float]]:
-        """Give the fitness of each at the learning rates that it was tried at, by id; 0 where it failed."""
-        seed = self.baselines[0].id if self.baselines else 0
-        reference = [_measured(r) for r in self._of(seed, "rate") if r.stage == self.later]
-        known = [run for run in reference if _is_whole(run)]
-        found: dict[int, dict[float, float]] = {}
-        for e in (*self.baselines, *self.promoted) if known else ():
+    def rate_reference(self) -> tuple[Evidence, ...]:
+        """Give the seed's runs at the later stage's own rate, to which fitness at any rate is relative."""
+        runs = self._of(self.baselines[0].id, "rate") if self.baselines else ()
+        return tuple(run for r in runs if r.stage == self.later and _is_whole(run := _measured(r)))
+
+    @cached_property
+    def at_rates(self) -> dict[int, dict[float, float | None]]:
+        """Give by id the fitness of each at the learning rates it was tried at; None where it failed."""
+        found: dict[int, dict[float, float | None]] = {}
+        for e in (*self.baselines, *self.promoted) if self.rate_reference else ():
             runs = [(r.stage.learning_rate, _measured(r)) for r in self._of(e.id, "rate")]
-            found[e.id] = {rate: self.score(run, known) if _is_whole(run) else 0.0 for rate, run in runs}
+            found[e.id] = {
+                rate: self.score(run, self.rate_reference) if _is_whole(run) else None for rate, run in runs
+            }
         return found
 
     @cached_property
     def rates(self) -> dict[int, float]:
-        """Give the learning rate at which each was best, by id; what failed at every rate is left out."""
-        return {id: max(at, key=lambda r: at[r]) for id, at in self.at_rates.items() if any(at.values())}
+        """Give the learning rate at which each was best, by id; what failed at every rate is left out.
+
+        Of equally good ones it is the lowest, in whatever order the runs ended.
+        """
+        scored = {id: _scored(at) for id, at in self.at_rates.items()}
+        return {id: max(sorted(at), key=lambda rate: at[rate]) for id, at in scored.items() if at}
 
     @cached_property
     def tried(self) -> tuple[float, ...]:
-        """Give the learning rates that all are tried at: those of the terms, and more beyond an edge.
+        """Give the learning rates that all are tried at, rising: those of the terms, and more beyond an edge.
 
         Another is added where anything is best at the edge by a gain over the rate beside it that is worth
-        having: there its best may lie beyond. It is added for all, so that all have the same chances.
+        having: there its best may lie beyond. It is added for all, so that all have the same chances. Once
+        a claim has a run the rates stand: what was claimed is not chosen anew.
         """
-        rates = sorted(factor * self.later.learning_rate for factor in self.terms.rates)
-        low, high = rates[0] / rates[1], rates[-1] / rates[-2]
+        own = sorted(factor * self.later.learning_rate for factor in self.terms.rates)
+        if self.baselines and any(r.purpose == "claim" for r in self.reruns):
+            return tuple(sorted({r.stage.learning_rate for r in self._of(self.baselines[0].id, "rate")}))
+        if len(own) < 2:
+            return tuple(own)
+        rates, low, high = own, own[0] / own[1], own[-1] / own[-2]
         for _ in range(WIDENINGS):
             if self._still_gains(rates):
-                rates.insert(0, rates[0] * low)
+                rates = [rates[0] * low, *rates]
         for _ in range(WIDENINGS):
             if self._still_gains(rates[::-1]):
-                rates.append(rates[-1] * high)
+                rates = [*rates, rates[-1] * high]
         return tuple(rates)
 
     def _still_gains(self, rates: Sequence[float]) -> bool:
         """Tell whether anything is best at the first of some rates, by a gain that is worth having."""
         edge, beside, *rest = rates
+        tried = (at for at in self.at_rates.values() if at.keys() >= set(rates))
         return any(
-            at[edge] > max([at[beside] + STILL_GAINS, *(at[rate] for rate in rest)])
-            for at in self.at_rates.values()
-            if at.keys() >= set(rates)
+            (at[edge] or 0.0) > max([(at[beside] or 0.0) + STILL_GAINS, *(at[rate] or 0.0 for rate in rest)])
+            for at in tried
         )
 
     @cached_property
     def claims(self) -> tuple[Claim, ...]:
         """Give a claim for each promoted lead; none before the seed has runs at the claims' stage."""
-        reference = self.claim_runs(self.baselines[0]) if self.baselines else ()
-        if not (reference and self.promoted):
+        if not (self._claim_reference and self.promoted):
             return ()
         question = Question(
             stage=self.later.name,
-            measure=fitness_measure(self.space, reference, self.formula),
+            measure=fitness_measure(self.space, self._claim_reference, self.formula),
             seen=(),  # every run that is given here is one that nothing was chosen by
             most=self.terms.most,
         )
@@ -172,41 +185,35 @@ class Replication:
         return tuple(e for e in done if e.id not in kept)
 
     def claim_runs(self, experiment: Experiment) -> tuple[Evidence, ...]:
-        """Give an experiment's runs for claims at its best rate, failed ones too, by seed."""
-        rate = self.rates.get(experiment.id)
-        runs = [r for r in self._of(experiment.id, "claim") if r.stage.learning_rate == rate]
-        return _by_seed(runs)
+        """Give an experiment's runs for claims, failed ones too, by seed."""
+        return self.evidence(experiment.id, "claim")
 
     def evidence(self, id: int, purpose: Purpose) -> tuple[Evidence, ...]:
         """Give what an experiment's reruns for a purpose measured, by seed."""
-        return _by_seed(self._of(id, purpose))
+        return tuple(_measured(r) for r in sorted(self._of(id, purpose), key=lambda r: r.seed))
 
     @cached_property
     def best_baseline(self) -> Experiment | None:
-        """Give the baseline with the best mean in its runs for claims; None before there are any."""
-        reference = self.claim_runs(self.baselines[0]) if self.baselines else ()
-        means = {
-            e.id: mean(self.score(run, reference) for run in runs)
-            for e in self.baselines
-            if (runs := [run for run in self.claim_runs(e) if _is_whole(run)])
+        """Give the baseline with the best fitness at its best rate: chosen before any test split is seen."""
+        best = {
+            e.id: self.at_rates[e.id][self.rates[e.id]] or 0.0 for e in self.baselines if e.id in self.rates
         }
-        return max((e for e in self.baselines if e.id in means), key=lambda e: means[e.id], default=None)
+        return max((e for e in self.baselines if e.id in best), key=lambda e: best[e.id], default=None)
 
     def in_equal_seconds(self, claim: Claim) -> Comparison | None:
         """Compare a candidate with the best baseline, having as many steps as fit in its seconds.
 
         None before these runs were made. Same seeds on both sides; 95 %, for this comparison alone.
         """
-        rival = self.best_baseline
-        runs = [r for r in self._seconds_of(claim.experiment) if _is_whole(_measured(r))]
-        if rival is None or not runs:
+        rival, reference = self.best_baseline, self._claim_reference
+        runs = [run for run in self.evidence(claim.experiment, "seconds") if _is_whole(run)]
+        if rival is None or not (runs and reference):
             return None
-        seeds = {r.seed for r in runs}
+        seeds = {run.seed for run in runs}
         against = [run for run in self.claim_runs(rival) if _is_whole(run) and run.seed in seeds]
-        reference = self.claim_runs(self.baselines[0])
         groups = [self.claim_runs(e) for e in (*self.baselines, *self.promoted)]
-        own, other = ([self.score(run, reference) for run in side] for side in (_by_seed(runs), against))
-        noise = fit_noise([self.score(r, reference) for r in group if r.metrics] for group in groups)
+        own, other = ([self.score(run, reference) for run in side] for side in (runs, against))
+        noise = fit_noise([self.score(r, reference) for r in group if _is_whole(r)] for group in groups)
         found = compare(own, other, noise, 0.95)
         return replace(found, baseline=rival.id, name=_name(rival)) if found else None
 
@@ -254,19 +261,18 @@ class Replication:
             own = next(e for e in self.promoted if e.id == claim.experiment)
             share = _seconds(self.claim_runs(rival)) / max(_seconds(self.claim_runs(own)), 1e-9)
             steps = max(1, round(self.later.steps * share / 10) * 10)
-            begun = next((r.stage.steps for r in self._seconds_of(own.id)), steps)  # times move
+            begun = next((r.stage.steps for r in self._of(own.id, "seconds")), steps)  # times move
             stage = replace(self.later, learning_rate=self.rates[own.id], steps=begun)
-            yield from self._seeds(own.id, "seconds", stage, FEWEST_SEEDS, _name(rival))
+            yield from self._seeds(own.id, "seconds", stage, FEWEST_SEEDS)
 
-    def _seconds_of(self, id: int) -> list[Rerun]:
-        """Give an experiment's runs in the seconds of the best baseline, at the rate that is its best now."""
-        rival = _name(self.best_baseline) if self.best_baseline else ""
-        rate = self.rates.get(id)
-        return [r for r in self._of(id, "seconds") if r.part == rival and r.stage.learning_rate == rate]
-
-    def _seeds(self, id: int, purpose: Purpose, stage: Stage, count: int, part: str = "") -> Iterator[Rerun]:
+    def _seeds(self, id: int, purpose: Purpose, stage: Stage, count: int) -> Iterator[Rerun]:
         for seed in range(self.seed + CLAIM_FROM, self.seed + CLAIM_FROM + count):
-            yield Rerun(experiment=id, purpose=purpose, stage=stage, seed=seed, split="test", part=part)
+            yield Rerun(experiment=id, purpose=purpose, stage=stage, seed=seed, split="test")
+
+    @cached_property
+    def _claim_reference(self) -> tuple[Evidence, ...]:
+        """Give the seed's runs for claims that have a score, to which fitness in claims is relative."""
+        return tuple(filter(_is_whole, self.claim_runs(self.baselines[0]))) if self.baselines else ()
 
     def _of(self, id: int, purpose: Purpose) -> Iterable[Rerun]:
         return [r for r in self._by_experiment.get(id, ()) if r.purpose == purpose]
@@ -300,8 +306,9 @@ def _is_whole(run: Evidence) -> bool:
     return bool(run.metrics) and run.failure is None
 
 
-def _by_seed(reruns: Iterable[Rerun]) -> tuple[Evidence, ...]:
-    return tuple(_measured(r) for r in sorted(reruns, key=lambda r: r.seed))
+def _scored(at: Mapping[float, float | None]) -> dict[float, float]:
+    """Leave out the rates at which the run failed."""
+    return {rate: fitness for rate, fitness in at.items() if fitness is not None}
 
 
 def _seconds(runs: Sequence[Evidence]) -> float:

@@ -40,15 +40,14 @@ class Match:
     cosine: float = 0.0
 
     def why(self, scores: bool = True) -> str:
-        """Say in a line why it was found; without scores the line is the same on every machine."""
+        """Say in a line why it was found; without scores, what words say is the same on every machine."""
         parts = [f"a model that read it, {self.read_rank}."] if self.read_rank else []
         if self.word_rank:
             fields = "; ".join(f"{name}: {', '.join(words)}" for name, words in self.words.items())
             score = f" ({self.word_score:.1f})" if scores else ""
             parts.append(f"words {self.word_rank}.{score}, in {fields}")
         if self.meaning_rank:
-            score = f" (cosine {self.cosine:.2f})" if scores else ""
-            parts.append(f"meaning {self.meaning_rank}.{score}")
+            parts.append(f"meaning {self.meaning_rank}. (cosine {self.cosine:.2f})" if scores else "meaning")
         return f"Found by {'; by '.join(parts)}"
 
 

@@ -1,11 +1,9 @@
 """A language model reads what words and meaning find, and says which pieces answer the weakness."""
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from asi_arch.errors import BudgetError, ModelError
 from asi_arch.llm.answers import told
 from asi_arch.llm.models import Models, Question
 from asi_arch.papers import Cognition
@@ -23,15 +21,13 @@ class Choice:
 
 
 class Reader:
-    """Chooses among pieces by the model of the role `reader`. Thread-safe; equal pieces are asked of once."""
+    """Chooses among pieces by the model of the role `reader`. Holds no state; thread-safe."""
 
     def __init__(self, models: Models) -> None:
         self._models = models
-        self._known: dict[tuple[str, ...], tuple[str, ...]] = {}
-        self._lock = threading.Lock()
 
     def choose(self, experiment: int | None, query: str, found: Sequence[Cognition]) -> tuple[str, ...]:
-        """Give the ids of up to 5 pieces that answer a weakness, the best first; () where no answer came.
+        """Give the ids of up to 5 pieces that answer a weakness, the best first.
 
         Args:
             experiment: whose question it is, if anyone's.
@@ -39,13 +35,9 @@ class Reader:
             found: the pieces to choose from.
 
         Raises:
-            SetupError, StoppedError: as `Models.ask`.
+            ModelError, BudgetError, SetupError, StoppedError: as `Models.ask`.
         """
-        key = (query, *(c.id for c in found))
-        with self._lock:
-            if key in self._known:
-                return self._known[key]
-        ids = set(key[1:])
+        ids = {cognition.id for cognition in found}
 
         def review(choice: Choice) -> str | None:
             unknown = [id for id in choice.ids if id not in ids]
@@ -59,13 +51,7 @@ class Reader:
             prompt=reading_prompt(query, found),
             experiment=experiment,
         )
-        try:
-            chosen = tuple(dict.fromkeys(self._models.ask(Choice, question, review).ids))
-        except (ModelError, BudgetError):  # the call says why; the order in which they were found stands
-            return ()
-        with self._lock:
-            self._known[key] = chosen
-        return chosen
+        return tuple(dict.fromkeys(self._models.ask(Choice, question, review).ids))
 
 
 def opened_reader(models: Models | None) -> Reader | None:

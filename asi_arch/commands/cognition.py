@@ -54,7 +54,7 @@ def search(
     if read:
         from asi_arch.commands.reading import searched_and_read
 
-        found = searched_and_read(base, query, count, study, values or ())
+        found = searched_and_read(base, query, count, _folder(study, space), values or ())
     else:
         found = base.search(query, count)
     if not found:
@@ -185,9 +185,16 @@ def learn(study: StudyFolder = STUDY) -> None:
         typer.echo("no lesson: no metric of an experiment differs from its parent's beyond the noise")
 
 
+def _folder(study: Path | None, space: str | None) -> Path | None:
+    """Give the study that is meant: the one that is named, else the default one if there is one."""
+    from asi_arch.archive.folder import has_study
+
+    return study or (STUDY if space is None and has_study(STUDY) else None)
+
+
 def _opened(study: Path | None, space: str | None, values: list[str] | None) -> "tuple[CognitionBase, str]":
     """Open the knowledge of a study or a space; give it, and how it is recalled in one line."""
-    from asi_arch.archive.folder import has_study, open_folder
+    from asi_arch.archive.folder import open_folder
     from asi_arch.cognition.base import OWN, CognitionBase
     from asi_arch.cognition.meaning import open_embedder, tell_recall
     from asi_arch.settings import Settings, given_values, with_values
@@ -195,8 +202,7 @@ def _opened(study: Path | None, space: str | None, values: list[str] | None) -> 
 
     if study is not None and space is not None:
         raise SetupError("--study has a space already; leave out --space, or --study")
-    settings, own = Settings(space=space or SPACE), None
-    folder = study or (STUDY if space is None and has_study(STUDY) else None)
+    settings, own, folder = Settings(space=space or SPACE), None, _folder(study, space)
     if folder is not None:
         settings, archive = open_folder(folder)
         archive.close()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from asi_arch.errors import SetupError
+from asi_arch.errors import BudgetError, ModelError, SetupError
 
 if TYPE_CHECKING:
     from asi_arch.cognition.base import CognitionBase, Match
@@ -92,7 +92,10 @@ def searched_and_read(
         reader = opened_reader(models)
         if reader is None:
             raise SetupError("no model has the role `reader`; name one with --set model_reader=PROVIDER:NAME")
-        return base.search(query, count, partial(reader.choose, None))
+        try:
+            return base.search(query, count, partial(reader.choose, None))
+        except (ModelError, BudgetError) as error:
+            raise SetupError(f"no model read what was found: {error}; leave out --read to see it") from None
 
 
 def _extracted(settings: "Settings", study: Path, base: "CognitionBase", document: "Document") -> "Extract":

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from asi_arch.archive.base import Archive
 from asi_arch.archive.journal import load_calls
 from asi_arch.cognition.base import CognitionBase
 from asi_arch.cognition.meaning import Embedder, open_embedder, tell_recall
-from asi_arch.cognition.reading import Reader, opened_reader
-from asi_arch.errors import SetupError
+from asi_arch.cognition.reading import PICKED, opened_reader
+from asi_arch.errors import ModelError, SetupError
 from asi_arch.llm.models import Models, open_models
 from asi_arch.loop.bench import Bench
 from asi_arch.loop.critics import ModelCritics
@@ -19,9 +20,9 @@ from asi_arch.loop.desk import StudyDesk
 from asi_arch.loop.leads import Mixed, own_candidates, own_shares, shares_of, tell_lead
 from asi_arch.loop.mend import Mender
 from asi_arch.loop.seams import Critics, Researcher
-from asi_arch.papers import Cognition
-from asi_arch.records import Proposal
+from asi_arch.records import Brief, Proposal
 from asi_arch.researcher.author import AUTHOR, Author
+from asi_arch.researcher.brief import draw_cognitions, weakness
 from asi_arch.researcher.ideas import Opinion, same_idea
 from asi_arch.settings import Settings, is_without
 from asi_arch.space import Space, resolve
@@ -86,18 +87,26 @@ class Cast:
             return CognitionBase(self._space.folder / NOTHING)
         return CognitionBase(self._space.folder / "cognition", self._own, self._embedder)
 
-    def recall(self, id: int, query: str, k: int) -> tuple[Cognition, ...]:
-        """Give up to k pieces of knowledge for the brief of an id; those that a model chose come first.
+    def read(self, brief: Brief) -> Brief:
+        """Give a brief with the knowledge that a model in the role `reader` chose for it.
+
+        Half of it is what the model put first, the rest is drawn from what else it chose; where that is too
+        little, what the brief had fills it up. Without such a model, or an answer, the brief is as it was.
 
         Raises:
-            SetupError, StoppedError: as `Models.ask`.
+            BudgetError, SetupError, StoppedError: as `Models.ask`.
         """
-        choose = partial(self._reader.choose, id) if self._reader else None
-        return tuple(match.cognition for match in self.cognition.search(query, k, choose))
-
-    @cached_property
-    def _reader(self) -> Reader | None:
-        return opened_reader(self.models)
+        reader, wanted = opened_reader(self.models), len(brief.cognitions)
+        if reader is None or not wanted:
+            return brief
+        try:
+            found = self.cognition.search(weakness(brief.parent), PICKED, partial(reader.choose, brief.id))
+        except ModelError:  # the call says why
+            return brief
+        chosen = [match.cognition for match in found if match.read_rank]
+        others = [cognition for cognition in brief.cognitions if cognition not in chosen]
+        kept = [*chosen, *others][: max(len(chosen), wanted)]
+        return replace(brief, cognitions=draw_cognitions(kept, wanted, f"{brief.seed}/{brief.id}/read"))
 
     @cached_property
     def _embedder(self) -> Embedder | None:

@@ -101,8 +101,7 @@ class Verifier:
         if rerun.purpose == "screen":
             runs = self._bench.seed_runs()
         else:
-            known = self.replication().evidence(self._bench.seed_id, "rate")
-            runs = tuple(run for run in known if run.metrics and not run.failure)
+            runs = self.replication().rate_reference
         return {spec.name: mean_metric(runs, spec.name) for spec in self._bench.space.metrics if runs}
 
 

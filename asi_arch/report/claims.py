@@ -1,6 +1,6 @@
 """Claims of a study as tables and sentences: what survived replication, what did not, and at which cost."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from asi_arch.analyst.replication import Replication
 from asi_arch.discoveries import Claim, Comparison
@@ -39,13 +39,13 @@ def comparisons_table(known: Replication, claim: Claim) -> Table:
 
 def rates_table(known: Replication) -> Table:
     """Give the best learning rate of each baseline and promoted lead, its fitness at each, and edges."""
-    edges = (known.tried[0], known.tried[-1])
+    edges = (known.tried[0], known.tried[-1]) if len(known.tried) > 1 else ()
     rows = []
     for e in (*known.baselines, *known.promoted):
         rate = known.rates.get(e.id)
         note = "at the edge of the rates that were tried" if rate in edges else ""
         at = known.at_rates.get(e.id, {})
-        fitness = (f"{at[rate]:.3f}" if rate in at else NONE for rate in known.tried)
+        fitness = (_at(at, rate) for rate in known.tried)
         head = (f"#{e.id}", name_of(e), note or NONE, f"{rate:.3g}" if rate else "failed at all")
         rows.append((*head, *fitness))
     columns = ("id", "name", "note", "best rate", *(f"at {rate:.3g}" for rate in known.tried))
@@ -105,6 +105,11 @@ def _row(known: Replication, claim: Claim) -> tuple[str, ...]:
         f"{equal.gain:+.3f} ({_interval(equal)}) over {equal.name}" if equal else NONE,
         *_costs(worst),
     )
+
+
+def _at(fitness: Mapping[float, float | None], rate: float) -> str:
+    value = fitness.get(rate)
+    return f"{value:.3f}" if value is not None else "failed" if rate in fitness else NONE
 
 
 def _interval(comparison: Comparison) -> str:

@@ -132,10 +132,12 @@ def _child(experiment: Experiment, parent: Experiment) -> bool:
 
 def _cognitions(recall: Recall, query: str, wanted: int, seed: str) -> tuple[Cognition, ...]:
     """Give the nearest half of the wanted cognitions, and a draw from the next ones."""
-    if wanted == 0:
-        return ()
-    found = recall(query, wanted * WIDER)
-    sure = found[: (wanted + 1) // 2]
+    return draw_cognitions(recall(query, wanted * WIDER), wanted, seed) if wanted else ()
+
+
+def draw_cognitions(found: Sequence[Cognition], wanted: int, seed: str) -> tuple[Cognition, ...]:
+    """Give the first half of the wanted cognitions, and a draw from the others, in their order."""
+    sure = tuple(found[: (wanted + 1) // 2])
     rest = list(found[len(sure) :])
     drawn = random.Random(seed).sample(rest, min(wanted - len(sure), len(rest)))
     return sure + tuple(sorted(drawn, key=rest.index))
