@@ -168,7 +168,9 @@ def test_each_part_is_measured_beside_the_whole_and_the_baseline(study: Study, t
     assert worth[0].part == NEAREST
     assert {c.part for c in worth[1:]} == {part.name for part in found.parts}
     gains = [c.comparison.gain for c in worth if c.comparison]
-    assert len(gains) == len(worth)
+    unable = [c for c in worth if c.failure]  # to do without: the other change makes no rule of the space
+    assert len(gains) == len(worth) - len(unable) >= 3
+    assert all(f"Without {c.part!r} it does not run" in told(found, worth) for c in unable)
     assert gains[1:] == sorted(gains[1:], reverse=True)
     assert all(c.comparison.low < c.comparison.gain < c.comparison.high for c in worth if c.comparison)
     assert "told apart as parts of its design" in told(found, worth)

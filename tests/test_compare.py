@@ -1,12 +1,18 @@
 """Studies side by side, and the discovery curve and the claims in a report."""
 
+import os
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from synthetic import study
 from test_verify import told
+from toy import toy_study
 
+from asi_arch.archive.folder import change_settings
 from asi_arch.errors import SetupError
 from asi_arch.report.compare import (
     best_so_far,
@@ -108,3 +114,24 @@ def test_a_report_tells_of_claims_once_there_are_reruns(tmp_path: Path) -> None:
     assert "discovery" in section
     assert "- #6 n6: discovery;" in section
     assert "#5" in section[section.index("fell back when") :]
+
+
+def test_a_study_that_is_named_twice_is_refused_and_what_verifying_sets_splits_no_repeats(
+    tmp_path: Path,
+) -> None:
+    for seed in (0, 1):
+        opened = toy_study(tmp_path / f"s{seed}", experiments=4, seed=seed)
+        opened.run()
+        opened.close()
+    change_settings(tmp_path / "s0", {"leads": 40, "claim_seeds": 3})
+    command = [sys.executable, "-m", "asi_arch", "compare"]
+    out = ["--out", str(tmp_path / "compare.png")]
+    twice = subprocess.run([*command, str(tmp_path / "s0"), str(tmp_path / "x" / ".." / "s0"), *out],
+                           capture_output=True, text=True, check=False)  # fmt: skip
+    assert (twice.returncode, twice.stderr.count("\n")) == (2, 1)
+    assert "named twice" in twice.stderr
+    wide = os.environ | {"COLUMNS": "200"}
+    both = subprocess.run([*command, str(tmp_path / "s0"), str(tmp_path / "s1"), *out],
+                          capture_output=True, text=True, check=False, env=wide)  # fmt: skip
+    assert both.returncode == 0
+    assert re.search(r"all studies +2 ", both.stdout)

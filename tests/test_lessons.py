@@ -1,10 +1,10 @@
 """What a study's repeated runs have shown becomes knowledge of its own, and what has not does not."""
 
 import random
-import re
 import threading
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 
 import pytest
 from synthetic import SPACE, evidence
@@ -103,17 +103,22 @@ def test_a_study_writes_its_lessons_where_it_recalls_them_and_withdraws_what_no_
     study.close()
 
 
-def test_a_lead_that_was_replicated_is_a_lesson_against_its_hardest_baseline(tmp_path: Path):
+def test_a_lead_that_was_replicated_is_a_lesson_by_its_fresh_runs_on_validation_alone(tmp_path: Path):
     study = toy_study(tmp_path / "s", experiments=30, cold_start=8)
     study.run()
     Verifier(study.bench, 1).verify(Watcher(), threading.Event())
     kept, _ = learned(tmp_path / "s")
     known = replication_of(study.bench)
-    sure = {f"lesson-{c.experiment}-replicate" for c in known.claims}
+    assert known.claims
     assert kept
-    assert {path.stem for path in kept} <= sure
+    assert {path.stem for path in kept} <= {f"lesson-{e.id}-explore" for e in known.leads}
     first = study.cognition.get(f"{kept[0].stem}/1")
     assert first is not None
     assert "against baseline parabola is" in first.title
-    assert re.search(r"At replicate, means of [3-8] and [3-8] runs", first.effect)
+    assert "At explore, means of 2 and 2 runs" in first.effect
+    assert "The author's reason, for changing #" in first.background
+    id = int(kept[0].stem.split("-")[1])
+    own, rival = (known.evidence(e, "screen") for e in (id, 2))
+    gain = mean(r.metrics["inside"].value for r in rival) - mean(r.metrics["inside"].value for r in own)
+    assert f"error inside better by {gain:.3g} " in first.effect
     study.close()

@@ -457,3 +457,12 @@ def test_a_member_of_the_pool_is_scored_by_all_its_runs_at_the_stage(folder: Pat
     assert after[lead.id].fitness == pytest.approx(((before[lead.id].fitness or 0.0) + 2 * again) / 3)
     touched = {e.id for e in (*known.leads, *known.baselines)}
     assert all(after[id] == before[id] for id in before if id not in touched)
+
+
+def test_the_bound_of_seeds_is_not_chosen_by_what_claims_show(folder: Path) -> None:
+    verified(folder, top=2, most=4)
+    done = asi_arch("verify", "--study", folder, "--most", 3)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "leave out --most" in done.stderr
+    assert asi_arch("verify", "--study", folder, "--most", 4).returncode == 0

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def ablate(
     id: Annotated[int, typer.Argument(metavar="ID", help="Number of an experiment.")],
     study: StudyFolder = STUDY,
-    seeds: Annotated[int, typer.Option(metavar="N", min=2, help="Runs of each variant.")] = 3,
+    seeds: Annotated[int, typer.Option(metavar="N", min=2, max=100, help="Runs of each variant.")] = 3,
     workers: Workers = 0,
     contained: Contained = False,
 ) -> None:

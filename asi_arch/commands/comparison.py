@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from asi_arch.errors import SetupError
 from asi_arch.terminal import print_table
 
 
@@ -26,6 +27,10 @@ def compare(
     from asi_arch.study import Study
 
     named = []
+    places = [folder.resolve() for folder in studies]
+    for folder, place in zip(studies, places, strict=True):
+        if places.count(place) > 1:
+            raise SetupError(f"{folder} is named twice, and would count as two repeats; name it once")
     for folder in studies:
         with closing(Study.open(folder)) as opened:
             experiments = tuple(opened.archive.experiments())

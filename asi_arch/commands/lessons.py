@@ -14,7 +14,7 @@ from asi_arch.papers import Cognition, Paper
 from asi_arch.records import Experiment
 from asi_arch.space import MetricSpec, Space
 
-FEWEST = 3  # runs of a side
+FEWEST = 3  # runs of a side; of a lead and its rival both fresh ones of the screen do
 ALPHA = 0.05  # chance that one or more lessons of a study are false
 PREFIX = "lesson-"
 
@@ -36,10 +36,11 @@ class Gain:
 def learned(folder: Path) -> tuple[list[Path], list[Path]]:
     """Write a study's lessons into its own knowledge; give the files that stand, and those withdrawn.
 
-    A lesson is a lead that was replicated against the baseline that is hardest to beat, by the runs of its
-    claim, or an experiment against its parent at a stage where both have `FEWEST` runs or more; if a metric
-    moved for sure: the interval of its gain excludes 0 at a level that allows for all pairs and metrics
-    looked at (Bonferroni). A lesson that no longer holds is withdrawn.
+    A lesson is a lead against the baseline that was best when both were run again at the search's stage, by
+    these fresh runs alone, or an experiment against its parent at a stage where both have `FEWEST` runs or
+    more; if a metric moved for sure: the interval of its gain excludes 0 at a level that allows for all pairs
+    and metrics looked at (Bonferroni). All are scored on the validation split: what is recalled in later
+    briefs must not know the test split, on which claims rest. A lesson that no longer holds is withdrawn.
 
     Raises:
         SetupError: there is no study, or no such pair in it.
@@ -71,13 +72,12 @@ def lessons(
 ) -> list[Cognition] | None:
     """Give what is sure of each pair of experiment and parent; None where no pair has runs enough.
 
-    known: of the study's leads, which are paired with the baseline that is hardest to beat, too.
+    known: of the study's leads, which are paired with the baseline that was best in fresh runs, too.
     """
     by_id = {e.id: e for e in experiments}
     pairs = [(e, by_id[p], stage) for e in experiments for p in _parent(e, by_id) for stage in space.stages]
-    claimed = _claimed(known) if known else []
-    pairs = [*pairs, *claimed]
     pairs = [pair for pair in pairs if all(len(runs_at(e, pair[2])) >= FEWEST for e in pair[:2])]
+    pairs += _screened(known) if known else []
     if not pairs:
         return None
     level = 1 - ALPHA / (len(pairs) * len(space.metrics))
@@ -93,16 +93,16 @@ def lessons(
     return found
 
 
-def _claimed(known: Replication) -> list[tuple[Experiment, Experiment, str]]:
-    """Give each lead with its hardest baseline, both with the runs of the claim and no others."""
-    by_id = {e.id: e for e in known.experiments}
-    pairs = []
-    for claim in known.claims:
-        if claim.hardest is not None:
-            both = (by_id[claim.experiment], by_id[claim.hardest.baseline])
-            own, other = (replace(e, evidence=known.claim_runs(e)) for e in both)
-            pairs.append((own, other, known.later.name))
-    return pairs
+def _screened(known: Replication) -> list[tuple[Experiment, Experiment, str]]:
+    """Give each lead with the baseline that was best in fresh runs, both with these runs and no others."""
+    means = {e.id: value for e in known.baselines if (value := known.screened.get(e.id)) is not None}
+    if known.screen_bar is None or not means:
+        return []
+    rival = max((e for e in known.baselines if e.id in means), key=lambda e: means[e.id])
+    other = replace(rival, evidence=known.evidence(rival.id, "screen"))
+    leads = [e for e in known.leads if known.screened.get(e.id) is not None]
+    own = (replace(e, evidence=known.evidence(e.id, "screen")) for e in leads)
+    return [(lead, other, known.stage.name) for lead in own]
 
 
 def _parent(experiment: Experiment, by_id: Mapping[int, Experiment]) -> list[int]:
@@ -153,6 +153,7 @@ def _lesson(child: Experiment, parent: Experiment, stage: str, gains: Sequence[G
     verdict = " and ".join(
         f"{word} {', '.join(names)}" for word, names in (("better", better), ("worse", worse)) if names
     )
+    asked = "" if is_parent else "".join(f", for changing #{id}" for id in child.proposal.parents[:1])
     counts = [len(runs_at(e, stage)) for e in (child, parent)]
     return Cognition(
         id=f"{name}/1",
@@ -160,7 +161,7 @@ def _lesson(child: Experiment, parent: Experiment, stage: str, gains: Sequence[G
         title=f"Measured here: {child.proposal.name} against {rival} is {verdict}",
         trigger=f"{' and '.join(f'weak {gain.spec.title}' for gain in sure)} in a design such as "
         f"{parent.proposal.name} (#{parent.id}), and {change} is considered.",
-        background=f"The author's reason: {child.proposal.motivation}",
+        background=f"The author's reason{asked}: {child.proposal.motivation}",
         method=f"#{parent.id} changed by: {moves}."
         if moves
         else f"The difference of #{child.id} and #{parent.id}.",

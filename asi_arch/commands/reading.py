@@ -93,9 +93,12 @@ def searched_and_read(
         if reader is None:
             raise SetupError("no model has the role `reader`; name one with --set model_reader=PROVIDER:NAME")
         try:
-            return base.search(query, count, partial(reader.choose, None))
+            found = base.search(query, count, partial(reader.choose, None))
         except (ModelError, BudgetError) as error:
             raise SetupError(f"no model read what was found: {error}; leave out --read to see it") from None
+    if found and not found[0].read_rank:
+        typer.echo("the model chose none of the pieces; they stand as they were found", err=True)
+    return found
 
 
 def _extracted(settings: "Settings", study: Path, base: "CognitionBase", document: "Document") -> "Extract":

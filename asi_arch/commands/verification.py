@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asi_arch.errors import SetupError
 from asi_arch.terminal import STUDY, Contained, StudyFolder, Workers, console, print_table, print_text
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ Top = Annotated[
     int | None, typer.Option("--top", metavar="K", min=1, help="How many of the best candidates.")
 ]
 Most = Annotated[
-    int | None, typer.Option("--most", metavar="N", min=3, help="Most seeds of each side of a claim.")
+    int | None,
+    typer.Option("--most", metavar="N", min=3, max=100, help="Most seeds of either side of a claim."),
 ]
 
 
@@ -48,6 +50,8 @@ def verify(
     if contained:
         require_isolation(detect())
     stop = Event()
+    if most is not None:
+        _require_unbegun(study, most)
     given = {"leads": top, "claim_seeds": most}
     change_settings(study, {key: value for key, value in given.items() if value is not None})
     with closing(Study.open(study, workers=workers)) as opened:
@@ -79,6 +83,20 @@ def discoveries(
             typer.echo(json.dumps(json.loads(to_json(claim))))
         return
     print_claims(known)
+
+
+def _require_unbegun(study: "Path", most: int) -> None:
+    """Raise SetupError when a claim has a run and its bound of seeds would become another."""
+    from asi_arch.archive.folder import open_folder
+
+    settings, archive = open_folder(study)
+    with closing(archive):
+        begun = any(rerun.purpose == "claim" for rerun in archive.reruns())
+    if begun and most != settings.claim_seeds:
+        raise SetupError(
+            f"claims were begun with --most {settings.claim_seeds}, and their seeds are not to be chosen by "
+            "what they show; leave out --most"
+        )
 
 
 def opened_replication(study: "Path") -> "Replication":

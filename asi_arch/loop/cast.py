@@ -12,6 +12,7 @@ from asi_arch.archive.journal import load_calls
 from asi_arch.cognition.base import CognitionBase
 from asi_arch.cognition.meaning import Embedder, open_embedder, tell_recall
 from asi_arch.cognition.reading import PICKED, opened_reader
+from asi_arch.cognition.reading import ROLE as READER
 from asi_arch.errors import ModelError, SetupError
 from asi_arch.llm.models import Models, open_models
 from asi_arch.loop.bench import Bench
@@ -65,6 +66,8 @@ class Cast:
             self.models.stop = stop
         assert self.researcher, "it is made"
         cognition, lead = self.cognition, tell_lead(self.shares, self.models)
+        if self.models is not None and self.models.name(READER) and cognition.all():
+            lead += f"; {self.models.name(READER)} reads the knowledge that is found"
         if self._embedder is None:
             return lead
         cognition.prepare()

@@ -14,7 +14,9 @@ from asi_arch.report.view import View, by_fitness, cpu_seconds, fitness_of, name
 from asi_arch.settings import as_values
 
 SAME = ("space", "stage", "steps", "learning_rate", "fitness")  # else fitness does not compare
-APART = ("seed", "workers", "hours", "experiments", "seed_runs")  # what repeats of one setting may differ in
+APART = ("seed", "workers", "hours", "experiments", "seed_runs", "leads", "claim_seeds", "claim_minutes",
+         "check_seconds", "train_seconds")  # fmt: skip
+"""What repeats of one setting may differ in: nothing of it bears on what a search finds."""
 HOUR = 3600.0
 
 

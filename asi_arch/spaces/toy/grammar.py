@@ -28,11 +28,14 @@ class ToyGrammar:
         return (*_ADDING, *_TURNING, *_OTHER)
 
     def without_each(self, design: Design, base: Design) -> tuple[tuple[str, Design], ...]:
-        """Give the rule without each term that a base lacks, and with each term that only the base has."""
+        """Give the rule without each term that a base lacks, and with each term that only the base has.
+
+        One that is no rule of the space any more is among them: that it does not run is said when it is run.
+        """
         found = [(f"the term {_told(term)}", tuple(t for t in design if t != term))
                  for term in design if term not in base]  # fmt: skip
         found += [(f"the lack of {_told(t)}", (*design, t)) for t in base if t not in design]
-        return tuple((name, other) for name, other in found if other and len(other) <= MOST_TERMS)
+        return tuple(found)
 
     def title(self, design: Design) -> str:
         """Name a rule by the kinds of its terms, such as "power_2_wave"."""
