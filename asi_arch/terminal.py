@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from asi_arch.report.tables import Table
 
 PLAIN_WIDTH = 180  # columns of tables that go to a file or a pipe
+WIDEST = 10_000  # columns of a console that would be wide enough for every table
 SHORT = 24  # words of a table up to this length are never broken into lines
 STUDY = Path("studies/default")
 
@@ -44,8 +45,10 @@ def console() -> "Console":
 
 
 def print_table(table: "Table") -> None:
-    """Print a table of a report as wide as the console lets it be."""
+    """Print a table of a report; where the console is too narrow for its columns, each row as some lines."""
     from rich import box
+    from rich.measure import Measurement
+    from rich.padding import Padding
     from rich.table import Table as RichTable
     from rich.text import Text
 
@@ -59,7 +62,14 @@ def print_table(table: "Table") -> None:
             shown.add_column(Text(title, justify="right"), justify="right", min_width=longest)
     for i, row in enumerate(table.rows):
         shown.add_row(*map(Text, row), style="bold" if i in table.marked else "")
-    console().print(shown)
+    screen = console()
+    if Measurement.get(screen, screen.options.update(max_width=WIDEST), shown).minimum <= screen.width:
+        screen.print(shown)
+        return
+    for i, row in enumerate(table.rows):
+        screen.print(Text(" ".join(row[:2]), style="bold" if i in table.marked else ""))
+        facts = [f"{title} {cell}" for title, cell in zip(table.columns[2:], row[2:], strict=True)]
+        screen.print(Padding(Text("; ".join(facts)), (0, 0, 0, 2)))
 
 
 def print_title(title: str) -> None:

@@ -185,12 +185,13 @@ class Replication:
         return tuple(e for e in done if e.id not in kept)
 
     def claim_runs(self, experiment: Experiment) -> tuple[Evidence, ...]:
-        """Give an experiment's runs for claims, failed ones too, by seed."""
-        return self.evidence(experiment.id, "claim")
+        """Give an experiment's runs for claims at its best rate, failed ones too, by seed."""
+        rate = self.rates.get(experiment.id)
+        return _by_seed(r for r in self._of(experiment.id, "claim") if r.stage.learning_rate == rate)
 
     def evidence(self, id: int, purpose: Purpose) -> tuple[Evidence, ...]:
         """Give what an experiment's reruns for a purpose measured, by seed."""
-        return tuple(_measured(r) for r in sorted(self._of(id, purpose), key=lambda r: r.seed))
+        return _by_seed(self._of(id, purpose))
 
     @cached_property
     def best_baseline(self) -> Experiment | None:
@@ -206,7 +207,9 @@ class Replication:
         None before these runs were made. Same seeds on both sides; 95 %, for this comparison alone.
         """
         rival, reference = self.best_baseline, self._claim_reference
-        runs = [run for run in self.evidence(claim.experiment, "seconds") if _is_whole(run)]
+        rate = self.rates.get(claim.experiment)
+        made = _by_seed(r for r in self._of(claim.experiment, "seconds") if r.stage.learning_rate == rate)
+        runs = [run for run in made if _is_whole(run)]
         if rival is None or not (runs and reference):
             return None
         seeds = {run.seed for run in runs}
@@ -304,6 +307,10 @@ def _measured(rerun: Rerun) -> Evidence:
 
 def _is_whole(run: Evidence) -> bool:
     return bool(run.metrics) and run.failure is None
+
+
+def _by_seed(reruns: Iterable[Rerun]) -> tuple[Evidence, ...]:
+    return tuple(_measured(r) for r in sorted(reruns, key=lambda r: r.seed))
 
 
 def _scored(at: Mapping[float, float | None]) -> dict[float, float]:

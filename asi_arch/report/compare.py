@@ -51,12 +51,16 @@ def group_studies(named: Sequence[tuple[str, View]]) -> tuple[Group, ...]:
         groups.setdefault(tuple(v[key] for key in differing), []).append((name, view))
     return tuple(
         Group(
-            label=", ".join(f"{k} {v or 'none'}" for k, v in zip(differing, key, strict=True))
+            label=", ".join(_label(k, v) for k, v in zip(differing, key, strict=True))
             or (some[0][0] if len(some) == 1 else "all studies"),
             views=tuple(view for _, view in some),
         )
         for key, some in groups.items()
     )
+
+
+def _label(key: str, value: object) -> str:
+    return "with all parts" if key == "without" and not value else f"{key} {value or 'none'}"
 
 
 def best_so_far(view: View) -> list[float | None]:
