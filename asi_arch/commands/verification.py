@@ -33,7 +33,7 @@ def verify(
     """Replicate the best candidates against every baseline.
 
     They run again at the stage of the search with fresh seeds. What stays above every baseline is promoted to
-    the next longer stage: there it and all baselines each get the best of three learning rates, and then as
+    the next longer stage: there it and all baselines get the best of the same learning rates, and then as
     many fresh seeds as a power calculation asks for, scored on data that nothing was chosen by. It may be
     stopped at any time, and goes on where it was; how many leads and seeds is kept in the study's settings.
     `asi-arch discoveries` prints the same tables later.
