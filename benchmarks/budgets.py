@@ -262,7 +262,7 @@ def with_spread(figures: Mapping[str, float], parts: Sequence[Mapping[str, float
 def grid() -> dict[str, list[Budget]]:
     """Give the constants that are tried, by budget."""
     halvings = itertools.product((0.2, 0.25, 0.33, 0.4, 0.5, 0.6), (1, 2, 4, 8), (4, 8))
-    racings = itertools.product((0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3), (0.15, 0.25, 0.35, 0.5))
+    racings = itertools.product((0.05, 0.08, 0.1, 0.12, 0.16, 0.2, 0.3), (0.15, 0.2, 0.25, 0.35, 0.5))
     return {
         "halving": [Halving(keep=k, rungs=r, fewest=f) for k, r, f in halvings],
         "racing": [Racing(limit=limit, earliest=e) for limit, e in racings],
@@ -359,7 +359,7 @@ def main() -> None:
         "full": Full(),
         "halving": Halving(),
         "racing": Racing(),
-        "racing, limit 0.1, from 15 % on": Racing(limit=0.1, earliest=0.15),
+        "racing, limit 0.12, from 15 % on": Racing(limit=0.12, earliest=0.15),
         "median stopping": MedianStopping(),
     }
     rows = [(title, score(b, sample, options.orders, options.resamples)) for title, b in fixed.items()]

@@ -122,6 +122,7 @@ def _racing(budget: Racing, facts: Facts, heights: Array, got: Array) -> Limits:
     steps = np.array([step for step, _ in facts.seed])
     asked = (steps >= budget.earliest * facts.steps) & (steps < facts.steps)
     asked &= ~np.isnan(heights[0, 0])
+    chances = np.array([budget.limit_at(step, facts.steps) for step in steps[asked]])
     x = heights[:, :, asked]
     centre = x[0].mean(axis=0)
     x, y = x - centre, heights[:, :, -1]
@@ -145,14 +146,17 @@ def _racing(budget: Racing, facts: Facts, heights: Array, got: Array) -> Limits:
         planned = max(facts.planned, place + 1)
         wanted = ends[:, min(int(np.ceil(budget.best * (place + 1) / planned)), budget.best) - 1]
         limit = np.full((count, points), np.inf)
-        limit[:, asked] = _highest(sums, number, wanted, budget) + centre
+        limit[:, asked] = _highest(sums, number, wanted, chances, budget.best) + centre
         return limit
 
     return limits
 
 
-def _highest(sums: Array, number: Array, wanted: Array, budget: Racing) -> Array:
-    """Give [O, P]: `racing.fit_line(x, y).highest(wanted, limit)` from sums; infinite where there is none."""
+def _highest(sums: Array, number: Array, wanted: Array, limit: Array, best: int) -> Array:
+    """Give [O, P]: `racing.fit_line(x, y).highest(wanted, limit)` from sums; infinite where there is none.
+
+    limit: [P], chances.
+    """
     n = np.maximum(number, 3)[:, None]
     sum_x, sum_xx, sum_xy, sum_y, sum_yy = sums
     spread = sum_xx - sum_x * sum_x / n
@@ -160,10 +164,10 @@ def _highest(sums: Array, number: Array, wanted: Array, budget: Racing) -> Array
     with np.errstate(divide="ignore", invalid="ignore"):
         slope = np.where(spread > 0, both / spread, 0.0)
         left = np.maximum(0.0, sum_yy - sum_y * sum_y / n - slope * both)
-        square = stdtrit(n - 2, budget.limit) ** 2 * left / (n - 2)
+        square = stdtrit(n - 2, limit) ** 2 * left / (n - 2)
         a = slope**2 - square / spread
         lead = sum_y / n - wanted[:, None]
         b, c = 2 * slope * lead, lead * lead - square * (1 + 1 / n)
         height = sum_x / n + (-b + np.sqrt(np.maximum(0.0, b * b - 4 * a * c))) / (2 * a)
-    is_bar = (number[:, None] >= budget.best + FEWEST) & (slope > 0) & (a > 0)
+    is_bar = (number[:, None] >= best + FEWEST) & (slope > 0) & (a > 0)
     return np.where(is_bar, height, np.inf)

@@ -13,14 +13,15 @@ FEWEST = 4  # finished runs more than `best`, before anything is predicted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Racing:
-    """A run is stopped at a step where its chance of ending among the study's best k is below a limit.
+    """A run is stopped where its chance of ending among the study's best k is not worth the steps left.
 
     The end of a run is predicted from its height over the seed at that step by a straight line through
     all finished runs of the study; what is left over gives Student's distribution of the prediction.
-    Since the line rises, the chance falls with the height, and the rule is a bar for each step: the
-    height at which the chance is the limit. Where finished runs do not show, at the limit's own level, that
-    height then says anything of the end, there is no bar; so warm-up needs no rule of its own,
-    but none lies before `earliest`.
+    To stop saves the share of the steps that is left, and risks that chance: it is done where the chance
+    is below `limit` times that share, so late stops, which save little, need to be surer. Since the line
+    rises, the chance falls with the height, and the rule is a bar for each step: the height at which both
+    are equal. Where finished runs do not show, at that level, that height then says anything of the
+    end, there is no bar; so warm-up needs no rule of its own, but none lies before `earliest`.
     Of n runs so far, k n / N are expected among the best k of N that are planned, since runs come in
     no order: a run must have a chance to be as good as the last of those.
     Source: the predictive distribution of linear regression, e.g. A. Gelman et al., Bayesian Data
@@ -28,14 +29,14 @@ class Racing:
 
     Args:
         best: k, counted among all runs that the study is to have.
-        limit: chance below which a run is stopped.
+        limit: chance that all steps of a run are worth.
         earliest: share of the steps before which no run is stopped.
         average: share of a curve's points that is averaged, both at a step and at the end.
     """
 
     best: int = 5
-    limit: float = 0.07
-    earliest: float = 0.25
+    limit: float = 0.16
+    earliest: float = 0.2
     average: float = AVERAGE
 
     def rule(self, facts: Facts) -> StopRule | None:
@@ -52,21 +53,26 @@ class Racing:
         for step, _ in facts.seed[window - 1 :]:
             if self.earliest * facts.steps <= step < facts.steps:
                 line = fit_line([height[step] for height in heights], ends)
-                height = line.highest(wanted, self.limit)
+                height = line.highest(wanted, self.limit_at(step, facts.steps))
                 if height is not None:
                     limits.append((step, height))
         if not limits:
             return None
         reason = (
-            f"from there the chance of the best {self.best} is below {self.limit:.1%}, by {len(ends)} runs"
+            f"from there the chance of the best {self.best} is below {self.limit:.2g} times the share of the "
+            f"steps that is left, by {len(ends)} runs"
         )
         return StopRule(budget="racing", window=window, bars=bars(limits, facts, window), reason=reason)
+
+    def limit_at(self, step: int, steps: int) -> float:
+        """Give the chance below which a run is stopped at a step of so many: what the others are worth."""
+        return self.limit * (1 - step / steps)
 
     def calibration(self, facts: Facts) -> dict[int, float]:
         """Give by step how many finished runs, of all, ended below the interval that the others predict.
 
         Each run is predicted from the line through all others; the share that ended better than
-        the quantile `limit` of its prediction should be near `limit`. Empty while there are too few.
+        the quantile `limit_at` of its prediction should be near that. Empty while there are too few.
         """
         window = window_of(facts, self.average)
         heights = finished(facts, window)
@@ -76,10 +82,9 @@ class Racing:
         shares = {}
         for step, _ in facts.seed[window - 1 :]:
             if self.earliest * facts.steps <= step < facts.steps:
-                at = [height[step] for height in heights]
+                at, limit = [height[step] for height in heights], self.limit_at(step, facts.steps)
                 shares[step] = sum(
-                    ends[i]
-                    < fit_line(at[:i] + at[i + 1 :], ends[:i] + ends[i + 1 :]).quantile(at[i], self.limit)
+                    ends[i] < fit_line(at[:i] + at[i + 1 :], ends[:i] + ends[i + 1 :]).quantile(at[i], limit)
                     for i in range(len(ends))
                 ) / len(ends)
         return shares
