@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 
 .PHONY: run test test-slow check clean
 
-run: .venv/installed  ## install, then run a study and report what it found (11 minutes on 2 cores)
+run: .venv/installed  ## install, then run a study and report what it found (7 to 12 minutes on 2 cores)
 	$(BIN)/asi-arch run --study studies/first
 
 test: .venv/installed-dev  ## install, then the tests that a change must pass
