@@ -169,6 +169,7 @@ def test_each_part_is_measured_beside_the_whole_and_the_baseline(study: Study, t
     assert {c.part for c in worth[1:]} == {part.name for part in found.parts}
     gains = [c.comparison.gain for c in worth if c.comparison]
     unable = [c for c in worth if c.failure]  # to do without: the other change makes no rule of the space
+    assert unable
     assert len(gains) == len(worth) - len(unable) >= 3
     assert all(f"Without {c.part!r} it does not run" in told(found, worth) for c in unable)
     assert gains[1:] == sorted(gains[1:], reverse=True)

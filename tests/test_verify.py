@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -240,16 +241,25 @@ def test_a_lead_that_falls_back_is_not_promoted_and_is_told_of() -> None:
     assert {r.experiment for r in wanted} == {1, 2, 6}
 
 
-def tried_at(known: Replication, id: int, **errors: float) -> Replication:
-    """The same with an experiment's runs at some rates, given as rate="error inside"."""
-    stages = {name: replace(REPLICATE, learning_rate=float(name.lstrip("r"))) for name in errors}
+def tried_at(known: Replication, id: int, errors: Mapping[float, float]) -> Replication:
+    """The same with an experiment's runs at some rates, given with their error inside."""
     kept = [r for r in known.reruns if (r.experiment, r.purpose) != (id, "rate")]
     runs = [
-        Rerun(experiment=id, purpose="rate", stage=stages[name], seed=2000,
+        Rerun(experiment=id, purpose="rate", stage=replace(REPLICATE, learning_rate=rate), seed=2000,
               evidence=run(error, 2000, "replicate"))
-        for name, error in errors.items()
+        for rate, error in errors.items()
     ]  # fmt: skip
     return replace(known, reruns=[*kept, *runs])
+
+
+def failing(known: Replication, chosen: Callable[[Rerun], bool]) -> Replication:
+    """The same with some of its runs failed."""
+    fault = Failure(phase="train", kind="nan", message="the loss is not finite")
+    reruns = [
+        replace(r, evidence=replace(r.evidence, failure=fault, metrics={})) if r.evidence and chosen(r) else r
+        for r in known.reruns
+    ]
+    return replace(known, reruns=reruns)
 
 
 SCREENS = {1: 0.5, 2: 0.45, 5: 0.46, 6: 0.30}
@@ -257,7 +267,7 @@ SCREENS = {1: 0.5, 2: 0.45, 5: 0.46, 6: 0.30}
 
 def test_the_best_of_the_same_rates_is_taken_by_each() -> None:
     known = told(SCREENS, claims={1: 0.5, 2: 0.45, 6: 0.3})
-    mixed = tried_at(known, 6, **{"r0.25": 0.5, "r0.5": 0.3, "r1.0": 0.4})
+    mixed = tried_at(known, 6, {0.25: 0.5, 0.5: 0.3, 1.0: 0.4})
     assert mixed.rates == {1: 1.0, 2: 1.0, 6: 0.5}
 
 
@@ -265,23 +275,23 @@ def test_where_one_still_gains_at_an_edge_a_rate_is_added_for_all() -> None:
     known = told(SCREENS, claims={1: 0.5, 2: 0.45, 6: 0.3})
     flat = replace(known, reruns=[r for r in known.reruns if r.purpose != "claim"])
     for id in (1, 2, 6):
-        flat = tried_at(flat, id, **{"r0.25": 0.301, "r0.5": 0.302, "r1.0": 0.303})
+        flat = tried_at(flat, id, {0.25: 0.301, 0.5: 0.302, 1.0: 0.303})
     assert flat.tried == (0.25, 0.5, 1.0)
     assert set(flat.rates.values()) == {0.25}
     assert all("edge" in row[2] for row in rates_table(flat).rows)
     assert {r.purpose for r in flat.missing()} == {"claim"}
-    gains = tried_at(flat, 2, **{"r0.25": 0.20, "r0.5": 0.30, "r1.0": 0.30})
+    gains = tried_at(flat, 2, {0.25: 0.20, 0.5: 0.30, 1.0: 0.30})
     assert gains.tried == (0.125, 0.25, 0.5, 1.0)
     wanted = [(r.experiment, r.purpose, r.stage.learning_rate) for r in gains.missing()]
     assert wanted == [(id, "rate", 0.125) for id in (1, 2, 6)]
-    found = tried_at(gains, 2, **{"r0.125": 0.25, "r0.25": 0.20, "r0.5": 0.30, "r1.0": 0.30})
+    found = tried_at(gains, 2, {0.125: 0.25, 0.25: 0.20, 0.5: 0.30, 1.0: 0.30})
     assert found.tried == gains.tried
-    further = tried_at(gains, 2, **{"r0.125": 0.1, "r0.25": 0.20, "r0.5": 0.30, "r1.0": 0.30})
+    further = tried_at(gains, 2, {0.125: 0.1, 0.25: 0.20, 0.5: 0.30, 1.0: 0.30})
     assert further.tried == (0.0625, 0.125, 0.25, 0.5, 1.0)
     assert {r.stage.learning_rate for r in further.missing()} == {0.0625, 0.125}
-    more = {"r0.0625": 0.01, "r0.125": 0.1, "r0.25": 0.20, "r0.5": 0.30, "r1.0": 0.30}
-    assert tried_at(further, 2, **more).tried == further.tried  # two on either side at most
-    above = tried_at(flat, 6, **{"r0.25": 0.3, "r0.5": 0.3, "r1.0": 0.2})
+    more = {0.0625: 0.01, 0.125: 0.1, 0.25: 0.20, 0.5: 0.30, 1.0: 0.30}
+    assert tried_at(further, 2, more).tried == further.tried  # two on either side at most
+    above = tried_at(flat, 6, {0.25: 0.3, 0.5: 0.3, 1.0: 0.2})
     assert above.tried == (0.25, 0.5, 1.0, 2.0)
     assert replace(above, reruns=above.reruns[::-1]).tried == above.tried
     one = replace(flat, terms=Terms(rates=(1.0,)))
@@ -291,7 +301,7 @@ def test_where_one_still_gains_at_an_edge_a_rate_is_added_for_all() -> None:
 def test_once_something_is_claimed_the_rates_stand_and_no_claim_is_tested_anew() -> None:
     known = told(SCREENS, claims={1: 0.5, 2: 0.45, 6: 0.3})
     assert [c.outcome for c in known.claims] == ["discovery"]
-    late = tried_at(known, 6, **{"r0.25": 0.6, "r0.5": 0.5, "r1.0": 0.1})
+    late = tried_at(known, 6, {0.25: 0.6, 0.5: 0.5, 1.0: 0.1})
     assert late.tried == (0.25, 0.5, 1.0)
     assert late.claims == known.claims
     assert "edge" in next(row[2] for row in rates_table(late).rows if row[0] == "#6")
@@ -299,18 +309,11 @@ def test_once_something_is_claimed_the_rates_stand_and_no_claim_is_tested_anew()
 
 def test_what_is_very_bad_or_fails_at_a_rate_is_claimed_at_its_best_of_the_others() -> None:
     known = tried_at(
-        told(SCREENS, claims={1: 0.5, 2: 0.45, 6: 0.3}), 2, **{"r0.25": 500.0, "r0.5": 400.0, "r1.0": 600.0}
+        told(SCREENS, claims={1: 0.5, 2: 0.45, 6: 0.3}), 2, {0.25: 500.0, 0.5: 400.0, 1.0: 600.0}
     )
     assert known.at_rates[2][0.5] == 0.0  # of fitness: as bad as can be, and yet measured
     assert known.rates[2] in known.tried
-    broken = Failure(phase="train", kind="nan", message="the loss is not finite")
-    failing = [
-        replace(r, evidence=replace(r.evidence, failure=broken, metrics={}))
-        if (r.experiment, r.purpose, r.stage.learning_rate) == (2, "rate", 0.5) and r.evidence
-        else r
-        for r in known.reruns
-    ]
-    without = replace(known, reruns=failing)
+    without = failing(known, lambda r: (r.experiment, r.purpose, r.stage.learning_rate) == (2, "rate", 0.5))
     assert without.at_rates[2][0.5] is None
     assert without.rates[2] in (0.25, 1.0)
     assert "failed" in next(row for row in rates_table(without).rows if row[0] == "#2")
@@ -318,14 +321,7 @@ def test_what_is_very_bad_or_fails_at_a_rate_is_claimed_at_its_best_of_the_other
 
 def test_a_failed_fresh_run_of_the_seed_leaves_the_claims_readable() -> None:
     known = told(SCREENS, claims={1: 0.5, 2: 0.45, 6: 0.3})
-    fault = Failure(phase="train", kind="nan", message="the loss is not finite")
-    broken = [
-        replace(r, evidence=replace(r.evidence, failure=fault, metrics={}))
-        if (r.experiment, r.purpose, r.seed) == (1, "claim", 3001) and r.evidence
-        else r
-        for r in known.reruns
-    ]
-    partly = replace(known, reruns=broken)
+    partly = failing(known, lambda r: (r.experiment, r.purpose, r.seed) == (1, "claim", 3001))
     assert len(partly.claims) == 1
     assert claims_table(partly).rows
     assert partly.in_equal_seconds(partly.claims[0]) is None
@@ -385,14 +381,7 @@ def test_equal_seconds_are_those_of_the_best_baseline_and_not_of_the_noisiest() 
 
 def test_a_failed_fresh_run_makes_no_discovery() -> None:
     known = told({1: 0.5, 2: 0.45, 5: 0.46, 6: 0.30}, claims={1: 0.5, 2: 0.45, 6: 0.3})
-    fault = Failure(phase="train", kind="nan", message="the loss is not finite")
-    broken = [
-        replace(r, evidence=replace(r.evidence, failure=fault, metrics={}))
-        if (r.experiment, r.purpose, r.seed) == (6, "claim", 3001) and r.evidence
-        else r
-        for r in known.reruns
-    ]
-    [claim] = replace(known, reruns=broken).claims
+    [claim] = failing(known, lambda r: (r.experiment, r.purpose, r.seed) == (6, "claim", 3001)).claims
     assert claim.outcome == "unproven"
     assert "1 of 3 fresh runs failed" in claim.reason
 

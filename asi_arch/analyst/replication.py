@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from asi_arch.analyst.claims import Question, compare, fitness_measure, judge_leads
+from asi_arch.analyst.claims import WORTH, Question, compare, fitness_measure, judge_leads
 from asi_arch.analyst.fitness import score
 from asi_arch.analyst.noise import fit_noise
 from asi_arch.analyst.power import FEWEST_SEEDS, MOST_SEEDS
@@ -15,7 +15,6 @@ from asi_arch.space import Space
 
 RATES = (0.5, 1.0, 2.0)  # times a stage's own learning rate: the same for all
 WIDENINGS = 2  # on either side at most: an eighth and eight times at the farthest
-STILL_GAINS = 0.05  # of fitness, from an edge's neighbour to the edge: the gain that is worth having
 SCREEN_SEEDS = 2
 SCREEN_FROM, RATE_FROM, CLAIM_FROM = 1000, 2000, 3000  # added to the study's seed, so that no two overlap
 
@@ -158,7 +157,7 @@ class Replication:
         edge, beside, *rest = rates
         tried = (at for at in self.at_rates.values() if at.keys() >= set(rates))
         return any(
-            (at[edge] or 0.0) > max([(at[beside] or 0.0) + STILL_GAINS, *(at[rate] or 0.0 for rate in rest)])
+            (at[edge] or 0.0) > max([(at[beside] or 0.0) + WORTH, *(at[rate] or 0.0 for rate in rest)])
             for at in tried
         )
 
@@ -186,8 +185,7 @@ class Replication:
 
     def claim_runs(self, experiment: Experiment) -> tuple[Evidence, ...]:
         """Give an experiment's runs for claims at its best rate, failed ones too, by seed."""
-        rate = self.rates.get(experiment.id)
-        return _by_seed(r for r in self._of(experiment.id, "claim") if r.stage.learning_rate == rate)
+        return self._at_best_rate(experiment.id, "claim")
 
     def evidence(self, id: int, purpose: Purpose) -> tuple[Evidence, ...]:
         """Give what an experiment's reruns for a purpose measured, by seed."""
@@ -207,9 +205,7 @@ class Replication:
         None before these runs were made. Same seeds on both sides; 95 %, for this comparison alone.
         """
         rival, reference = self.best_baseline, self._claim_reference
-        rate = self.rates.get(claim.experiment)
-        made = _by_seed(r for r in self._of(claim.experiment, "seconds") if r.stage.learning_rate == rate)
-        runs = [run for run in made if _is_whole(run)]
+        runs = [run for run in self._at_best_rate(claim.experiment, "seconds") if _is_whole(run)]
         if rival is None or not (runs and reference):
             return None
         seeds = {run.seed for run in runs}
@@ -276,6 +272,10 @@ class Replication:
     def _claim_reference(self) -> tuple[Evidence, ...]:
         """Give the seed's runs for claims that have a score, to which fitness in claims is relative."""
         return tuple(filter(_is_whole, self.claim_runs(self.baselines[0]))) if self.baselines else ()
+
+    def _at_best_rate(self, id: int, purpose: Purpose) -> tuple[Evidence, ...]:
+        rate = self.rates.get(id)
+        return _by_seed(r for r in self._of(id, purpose) if r.stage.learning_rate == rate)
 
     def _of(self, id: int, purpose: Purpose) -> Iterable[Rerun]:
         return [r for r in self._by_experiment.get(id, ()) if r.purpose == purpose]
