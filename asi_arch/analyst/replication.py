@@ -96,13 +96,18 @@ class Replication:
         return tuple(e for e in self.leads if bar is not None and (self.screened.get(e.id) or 0.0) > bar)
 
     @property
-    def screen_bar(self) -> float | None:
-        """Give the best baseline's mean in fresh runs at the search's stage; None before all have theirs."""
-        if not self.baselines or not all(e.id in self.screened for e in self.baselines):
+    def screen_rival(self) -> Experiment | None:
+        """Give the best baseline in fresh runs at the search's stage; None before all have theirs."""
+        means = {e.id: self.screened[e.id] for e in self.baselines if e.id in self.screened}
+        if len(means) < len(self.baselines):
             return None
-        return max(
-            (value for e in self.baselines if (value := self.screened[e.id]) is not None), default=None
-        )
+        scored = [e for e in self.baselines if means[e.id] is not None]
+        return max(scored, key=lambda e: means[e.id] or 0.0, default=None)
+
+    @property
+    def screen_bar(self) -> float | None:
+        """Give the mean of that baseline in these runs, which a lead has to pass."""
+        return self.screened[self.screen_rival.id] if self.screen_rival else None
 
     @cached_property
     def rate_reference(self) -> tuple[Evidence, ...]:

@@ -95,10 +95,9 @@ def lessons(
 
 def _screened(known: Replication) -> list[tuple[Experiment, Experiment, str]]:
     """Give each lead with the baseline that was best in fresh runs, both with these runs and no others."""
-    means = {e.id: value for e in known.baselines if (value := known.screened.get(e.id)) is not None}
-    if known.screen_bar is None or not means:
+    rival = known.screen_rival
+    if rival is None:
         return []
-    rival = max((e for e in known.baselines if e.id in means), key=lambda e: means[e.id])
     other = replace(rival, evidence=known.evidence(rival.id, "screen"))
     leads = [e for e in known.leads if known.screened.get(e.id) is not None]
     own = (replace(e, evidence=known.evidence(e.id, "screen")) for e in leads)

@@ -16,7 +16,7 @@ from asi_arch.settings import as_values
 SAME = ("space", "stage", "steps", "learning_rate", "fitness")  # else fitness does not compare
 APART = ("seed", "workers", "hours", "experiments", "seed_runs", "leads", "claim_seeds", "claim_minutes",
          "check_seconds", "train_seconds")  # fmt: skip
-"""What repeats of one setting may differ in: nothing of it bears on what a search finds."""
+"""What repeats of one setting may differ in: chance, how long they ran, and what comes after a search."""
 HOUR = 3600.0
 
 
