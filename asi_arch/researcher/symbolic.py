@@ -126,8 +126,7 @@ class SymbolicResearcher:
         moves = _open_moves(brief, self.grammar.moves())
         names = [move.name for move in moves]
         beliefs = learn(names, brief.trials)
-        cited = {c.paper.arxiv for c in brief.cognitions}
-        bonus = {move.name: BACKED if cited & set(move.cites) else 0.0 for move in moves}
+        bonus = {move.name: BACKED if _backing(brief, move) else 0.0 for move in moves}
         for attempt in range(TRIES):
             dice = beliefs.throw(rng)
             effects = beliefs.effects(dice)
@@ -145,7 +144,7 @@ class SymbolicResearcher:
             order = _ordered(moves, scores, bonus if backed else {})
             return frozenset(s.move.name for s in _chain(parent, order, references, length, same))
 
-        made = [(s.move.name, s.reference, _backing(brief, s.move)) for s in steps]
+        made = [(s.move.name, s.reference, tuple(c.id for c in _backing(brief, s.move))) for s in steps]
         return replace(proposal, origins=attributions(brief, made, again))
 
     def _written(self, brief: Brief, parent: Design, note: str, steps: Sequence[Step]) -> Proposal:
@@ -207,19 +206,15 @@ def _ordered(moves: Sequence[Move], effects: Mapping[str, float], bonus: Mapping
     return sorted(moves, key=lambda m: -scores[m.name])  # stable, so ties keep the grammar's order
 
 
-def _backing(brief: Brief, move: Move) -> tuple[str, ...]:
-    """Give the ids of the brief's cognitions that back a move: those of a paper that it cites.
-
-    Where some of them name the move, only these.
-    """
-    cited = [c for c in brief.cognitions if c.paper.arxiv in move.cites]
-    naming = [c for c in cited if move.name in c.moves]
-    return tuple(c.id for c in naming or cited)
+def _backing(brief: Brief, move: Move) -> tuple[Cognition, ...]:
+    """Give the brief's cognitions that back a move: those that name it, else those of a paper that it cites."""
+    naming = tuple(c for c in brief.cognitions if move.name in c.moves)
+    return naming or tuple(c for c in brief.cognitions if c.paper.arxiv in move.cites)
 
 
 def _resting_on(brief: Brief, steps: Sequence[Step]) -> list[Cognition]:
-    cited = {arxiv for step in steps for arxiv in step.move.cites}
-    return [c for c in brief.cognitions if c.paper.arxiv in cited]
+    backing = {c.id for step in steps for c in _backing(brief, step.move)}
+    return [c for c in brief.cognitions if c.id in backing]
 
 
 def _motivation(brief: Brief, note: str, steps: Sequence[Step], recounts: bool) -> str:
