@@ -83,6 +83,11 @@ class Space:
         """Give a baseline's text. Raises OSError when there is no such file."""
         return (self.folder / "baselines" / (stem + self.file_suffix)).read_text()
 
+    def moves(self) -> Mapping[str, str]:
+        """Give the grammar's moves by name, each with why it may pay; {} without a grammar."""
+        found = resolve(self.grammar)().moves() if self.grammar else ()
+        return {move.name: move.motivation for move in found}
+
 
 def resolve(name: str) -> Any:
     """Import "module:attribute" and give the attribute."""

@@ -89,6 +89,7 @@ def test_a_pdf_of_two_columns_becomes_knowledge_that_the_study_recalls_at_once(s
         assert asked.about("## Page 1")
         assert asked.about("o_t = S_t^T (q_t * (1 + a L_t))")
         assert asked.about("error outside")
+        assert asked.about("- add_wave: A wave of its own frequency")
     path = study / "cognition" / "leaky-ledgers-v2.toml"
     assert f"kept in {path}" in done.stdout
     (cognition,) = read_paper(path, own=True)
@@ -316,6 +317,25 @@ def test_an_answer_of_another_theme_number_or_size_is_sent_back():
     assert "title, year" in str(review(replace(good, year=26)))
 
 
+def test_links_are_to_moves_of_the_grammar_in_an_answer_and_in_a_file(tmp_path):
+    moves = load_space("toy").moves()
+    linked = extracted(quotes=[{"page": 1, "text": "booked"}], moves=("add_wave", "add_wave"))
+    assert reviewer(DOCUMENT, {}, moves)(linked) is None
+    (cognition,) = cognitions_of(linked, "ledgers")
+    assert cognition.moves == ("add_wave",)
+    wrong = extracted(quotes=[{"page": 1, "text": "booked"}], moves=("add_waves",))
+    fault = "moves: 'add_waves' is no move of the grammar; nearest are add_wave"
+    assert fault in str(reviewer(DOCUMENT, {}, moves)(wrong))
+    path = tmp_path / "ledgers.toml"
+    path.write_text(to_toml([cognition]))
+    assert [read.moves for read in read_paper(path, own=True, moves=moves)] == [("add_wave",)]
+    path.write_text(to_toml(cognitions_of(wrong, "ledgers")))
+    told = r"cognition\[1\]\.moves: 'add_waves' is no move of the grammar; did you mean 'add_wave'\?"
+    with pytest.raises(SetupError, match=told):
+        CognitionBase(TOY, tmp_path, moves=moves)
+    CognitionBase(TOY, tmp_path)  # of a space without a grammar
+
+
 def test_a_name_is_the_number_of_the_paper_unless_it_is_taken():
     found = replace(extracted(), arxiv="2412.06464")
     assert name_for(found, DOCUMENT, []) == "2412.06464"
@@ -409,6 +429,10 @@ def test_a_broken_file_of_its_own_stops_a_study_at_the_start_and_loses_nothing(s
     (study / "cognition" / "mine.toml").write_text('name = "mine"\ntitle = "t"\nyear = 2024\n')
     opened = toy_study(study, experiments=1)
     with pytest.raises(SetupError, match=r"mine\.toml: cognition: missing"):
+        opened.run()
+    linked = to_toml(cognitions_of(extracted(moves=("add_waves",)), "mine"))
+    (study / "cognition" / "mine.toml").write_text(linked)
+    with pytest.raises(SetupError, match=r"mine\.toml: cognition\[1\]\.moves: 'add_waves' is no move"):
         opened.run()
     (study / "cognition" / "mine.toml").unlink()
     opened.run()

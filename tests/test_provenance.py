@@ -87,6 +87,17 @@ def test_of_a_papers_cognitions_those_that_name_the_move_are_told():
     assert told == {("a/2",)}
 
 
+def test_a_cognition_backs_the_moves_that_it_names_whatever_paper_it_is_of():
+    naming = replace(cognition("z"), moves=("add_d",))
+    backed, alone = drawn(cognitions=(naming, cognition("d"))), drawn()
+    decided = [(id, one) for id, p in backed.items() for one in p.origins if one.origin == "cognition"]
+    assert len(decided) > 3
+    assert {(one.component, one.cognitions) for _, one in decided} == {("add_d", ("z/1",))}
+    assert all("add_d" not in alone[id].moves for id, _ in decided)
+    for proposal in backed.values():
+        assert proposal.cognitions == (("z/1",) if "add_d" in proposal.moves else ())
+
+
 def test_a_move_that_paid_is_from_analysis_with_its_record():
     found = count(drawn(trials=PAYS))
     paid = found["add_c", "analysis"]

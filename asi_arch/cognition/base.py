@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,6 +76,7 @@ class CognitionBase:
         own: the same of a study, where files may have plain names too; None for no study.
         embedder: finds by meaning too; None for words alone.
         cache: where vectors are kept; None for the user's cache.
+        moves: of the space's grammar, by name; links of cognitions are held against them, if any are given.
 
     Raises:
         SetupError: a file breaks the schema; one line with file, key and cure.
@@ -87,10 +88,11 @@ class CognitionBase:
         own: Path | None = None,
         embedder: Embedder | None = None,
         cache: Path | None = None,
+        moves: Collection[str] = (),
     ) -> None:
-        self.themes = read_themes(folder)
+        self.themes, self.moves = read_themes(folder), moves
         self._space = {
-            path.stem: read_paper(path, self.themes)
+            path.stem: read_paper(path, self.themes, moves=moves)
             for path in sorted(folder.glob("*.toml"))
             if path.name != THEMES
         }
@@ -221,7 +223,7 @@ class CognitionBase:
                 raise SetupError(
                     f"{path}: the space knows {path.stem} already; rename the file, and its arxiv to a name"
                 )
-            papers[path.stem] = read_paper(path, self.themes, own=True)
+            papers[path.stem] = read_paper(path, self.themes, own=True, moves=self.moves)
         everything = tuple(cognition for paper in papers.values() for cognition in paper)
         return _Contents(stamp, papers, everything, {cognition.id: cognition for cognition in everything})
 

@@ -2,8 +2,9 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from asi_arch.cognition.document import Document
@@ -48,6 +49,7 @@ class Piece:
     implementation: str
     effect: str
     quotes: tuple[Passage, ...] = told("1 to 4 passages as evidence")
+    moves: tuple[str, ...] = told("of the grammar, by name, that do what it says", ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +92,12 @@ def extract(
     question = Question(
         role=ROLE, system=PROMPT.read_text(), prompt=_prompt(document, space, themes, example)
     )
-    return models.ask(Extract, question, reviewer(document, themes))
+    return models.ask(Extract, question, reviewer(document, themes, space.moves()))
 
 
-def reviewer(document: Document, themes: Mapping[str, str]) -> Callable[[Extract], str | None]:
+def reviewer(
+    document: Document, themes: Mapping[str, str], moves: Collection[str] = ()
+) -> Callable[[Extract], str | None]:
     """Give the function that says what is wrong with an extract, for the model; None where nothing is."""
     pages = {number: squeezed(text) for number, text in document.pages.items()}
     runs = {run for text in document.pages.values() for run in _runs(text)}
@@ -109,6 +113,7 @@ def reviewer(document: Document, themes: Mapping[str, str]) -> Callable[[Extract
             return f"theme: {found.theme!r} is none of {', '.join(themes) or 'the themes: there are none'}"
         for number, piece in enumerate(found.cognitions, 1):
             fault = _text_fault(piece, runs) or _quote_fault(piece, pages, document.unit)
+            fault = fault or _move_fault(piece, moves)
             if fault:
                 return f"cognitions {number}: {fault}"
         return None
@@ -144,6 +149,15 @@ def _quote_fault(piece: Piece, pages: Mapping[int, str], unit: str) -> str | Non
     return None
 
 
+def _move_fault(piece: Piece, moves: Collection[str]) -> str | None:
+    unknown = [name for name in piece.moves if name not in moves]
+    if not unknown:
+        return None
+    near = get_close_matches(unknown[0], moves, n=3)
+    cure = f"nearest are {', '.join(near)}" if near else "leave it out"
+    return f"moves: {unknown[0]!r} is no move of the grammar; {cure}"
+
+
 def squeezed(text: str) -> str:
     """Give the letters and digits of a text alone: ligatures, hyphens, line breaks and spaces do not count.
 
@@ -162,6 +176,9 @@ def _prompt(document: Document, space: Space, themes: Mapping[str, str], example
     parts = [f"# The space\n{space.title}. Measured are: {metrics}.\n\n{space.contract.strip()}"]
     if themes:
         parts.append("# Themes\n" + "\n".join(f"- {name}: {line}" for name, line in themes.items()))
+    if moves := space.moves():
+        listed = "\n".join(f"- {name}: {why}" for name, why in moves.items())
+        parts.append(f"# Moves of the grammar\n{listed}")
     if example is not None:
         texts = "\n".join(f"{name}: {getattr(example, name)}" for name in LEAST)
         parts.append(f"# An example, from another paper\n{texts}")
@@ -187,7 +204,8 @@ def cognitions_of(found: Extract, name: str) -> tuple[Cognition, ...]:
 def _cognition(piece: Piece, id: str, paper: Paper) -> Cognition:
     texts = {name: getattr(piece, name).strip() for name in LEAST}
     quotes = tuple(Quote(page=quote.page, text=" ".join(quote.text.split())) for quote in piece.quotes)
-    return Cognition(id=id, paper=paper, quotes=quotes, **texts)
+    moves = tuple(dict.fromkeys(piece.moves))
+    return Cognition(id=id, paper=paper, quotes=quotes, moves=moves, **texts)
 
 
 def name_for(found: Extract, document: Document, taken: Sequence[str]) -> str:

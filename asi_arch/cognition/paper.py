@@ -35,7 +35,9 @@ def read_themes(folder: Path) -> dict[str, str]:
     return {key: str(value).strip() for key, value in table.items()}
 
 
-def read_paper(path: Path, themes: Collection[str] = (), own: bool = False) -> tuple[Cognition, ...]:
+def read_paper(
+    path: Path, themes: Collection[str] = (), own: bool = False, moves: Collection[str] = ()
+) -> tuple[Cognition, ...]:
     """Give the cognitions of a paper, numbered from 1 in the order of the file.
 
     Args:
@@ -45,6 +47,7 @@ def read_paper(path: Path, themes: Collection[str] = (), own: bool = False) -> t
         themes: when there are any, `theme` is required and is one of them.
         own: it is a study's own file: it may have any plain name, which then stands in the key `name`
             in the place of `arxiv`, and it needs no theme.
+        moves: of the grammar; when there are any, `moves` are among them.
 
     Raises:
         SetupError: one line with the file, the key, the fault and its cure.
@@ -66,7 +69,10 @@ def read_paper(path: Path, themes: Collection[str] = (), own: bool = False) -> t
         raise _fault(path, "cognition", f"{items!r} is not a list of tables", "write [[cognition]] tables")
     if not items:
         raise _fault(path, "cognition", "empty", "add a [[cognition]] table or remove the file")
-    return tuple(_cognition(path, number, item, paper) for number, item in enumerate(items, 1))
+    found = tuple(_cognition(path, number, item, paper) for number, item in enumerate(items, 1))
+    for number, cognition in enumerate(found, 1):
+        _check_moves(path, f"cognition[{number}].moves", cognition, moves)
+    return found
 
 
 def _parse(path: Path) -> Mapping[str, Any]:
@@ -108,6 +114,16 @@ def _check_theme(
         near = get_close_matches(theme, themes, n=1)
         cure = f"did you mean {near[0]!r}?" if near else f"write one of {', '.join(themes)}"
         raise _fault(path, "theme", f"{theme!r} is none of {THEMES}", cure)
+
+
+def _check_moves(path: Path, where: str, cognition: Cognition, moves: Collection[str]) -> None:
+    for name in cognition.moves if moves else ():
+        if name not in moves:
+            near = get_close_matches(name, moves, n=1)
+            cure = (
+                f"did you mean {near[0]!r}?" if near else "leave it out, or name one that does what is said"
+            )
+            raise _fault(path, where, f"{name!r} is no move of the grammar", cure)
 
 
 def _cognition(path: Path, number: int, table: Mapping[str, Any], paper: Paper) -> Cognition:

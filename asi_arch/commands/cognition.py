@@ -209,7 +209,8 @@ def _opened(study: Path | None, space: str | None, values: list[str] | None) -> 
         own = folder / OWN
     settings = with_values(settings, **given_values(None, values or ()))
     embedder = open_embedder(settings, os.environ)
-    base = CognitionBase(load_space(settings.space).folder / "cognition", own, embedder)
+    known = load_space(settings.space)
+    base = CognitionBase(known.folder / "cognition", own, embedder, moves=known.moves())
     return base, tell_recall(embedder)
 
 
@@ -223,6 +224,7 @@ def _print(cognition: "Cognition") -> None:
     checked = f"checked against {cognition.source}" if cognition.checked else "not checked by a person"
     lines = [f"{paper.title} ({paper.label}, {paper.year}{authors}){theme}; {checked}"]
     lines += [f"{name}: {getattr(cognition, name)}" for name in TEXT_KEYS if name != "title"]
+    lines += [f"moves that do it: {', '.join(cognition.moves)}"] if cognition.moves else []
     lines += [f'evidence: "{quote.text}" ({quote.page})' for quote in cognition.quotes]
     print_text("\n".join(lines))
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from asi_arch.llm.models import Models
     from asi_arch.papers import Cognition
     from asi_arch.settings import Settings
+    from asi_arch.space import Space
 
 
 def keep_read(paper: Path, study: Path, pages: str, values: Sequence[str], editor: str) -> None:
@@ -49,10 +50,10 @@ def keep_read(paper: Path, study: Path, pages: str, values: Sequence[str], edito
     settings, archive = open_folder(study)
     archive.close()
     settings = with_values(settings, **given_values(None, values))
-    folder = load_space(settings.space).folder / "cognition"
-    base = CognitionBase(folder, study / OWN)
+    space = load_space(settings.space)
+    base = CognitionBase(space.folder / "cognition", study / OWN, moves=space.moves())
     document = read_document(paper, pages)
-    found = _extracted(settings, study, base, document)
+    found = _extracted(settings, study, space, base, document)
     taken = {cognition.paper.arxiv: None for cognition in base.all()}
     name = name_for(found, document, list(taken))
     drafted = cognitions_of(found, name)
@@ -101,14 +102,15 @@ def searched_and_read(
     return found
 
 
-def _extracted(settings: "Settings", study: Path, base: "CognitionBase", document: "Document") -> "Extract":
+def _extracted(
+    settings: "Settings", study: Path, space: "Space", base: "CognitionBase", document: "Document"
+) -> "Extract":
     """Ask the model; its calls are kept in the study's archive."""
     from asi_arch.cognition.extract import extract
-    from asi_arch.space import load_space
 
     example = next((cognition for cognition in base.all() if cognition.checked), None)
     with _models_of(settings, study) as models:
-        return extract(models, document, load_space(settings.space), base.themes, example)
+        return extract(models, document, space, base.themes, example)
 
 
 @contextmanager
@@ -161,7 +163,7 @@ def _edited(text: str, name: str, base: "CognitionBase", editor: str) -> str:
         edited = path.read_text(encoding="utf-8", errors="replace")
         try:
             if edited.strip():
-                read_paper(path, base.themes, own=True)
+                read_paper(path, base.themes, own=True, moves=base.moves)
         except SetupError as error:
             if not os.isatty(0):
                 raise

@@ -88,7 +88,8 @@ class Cast:
         """Give what papers know about the space and what the study knows by itself, or nothing without it."""
         if is_without(self._settings, "cognition"):
             return CognitionBase(self._space.folder / NOTHING)
-        return CognitionBase(self._space.folder / "cognition", self._own, self._embedder)
+        folder, moves = self._space.folder / "cognition", self._space.moves()
+        return CognitionBase(folder, self._own, self._embedder, moves=moves)
 
     def read(self, brief: Brief) -> Brief:
         """Give a brief with the knowledge that a model in the role `reader` chose for it.

@@ -207,7 +207,10 @@ def _ordered(moves: Sequence[Move], effects: Mapping[str, float], bonus: Mapping
 
 
 def _backing(brief: Brief, move: Move) -> tuple[Cognition, ...]:
-    """Give the brief's cognitions that back a move: those that name it, else those of a paper that it cites."""
+    """Give the brief's cognitions that back a move.
+
+    These are the ones that name it; where none does, those of a paper that it cites.
+    """
     naming = tuple(c for c in brief.cognitions if move.name in c.moves)
     return naming or tuple(c for c in brief.cognitions if c.paper.arxiv in move.cites)
 
