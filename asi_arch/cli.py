@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 from asi_arch.commands import ablation, cognition, comparison, verification
 from asi_arch.errors import SetupError
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
     from asi_arch.space import Space
     from asi_arch.study import Study
 
+NAME = "asi-arch"
+
 app = typer.Typer(
-    name="asi-arch",
+    name=NAME,
     help="Architecture research that runs by itself: it proposes, checks, trains, compares and remembers.",
     epilog="Start with `asi-arch doctor`, then `asi-arch run`. Each command explains itself with --help.",
     no_args_is_help=True,
@@ -291,7 +294,15 @@ def settings() -> None:
 def main() -> None:
     """Run the command line; a user's fault is one line on stderr and exit code 2."""
     try:
-        app()
+        sys.exit(
+            app(prog_name=NAME, standalone_mode=False)
+        )  # the code of a command that ended by typer.Exit, else None
+    except TyperException as error:
+        typer.echo(_told(error), err=True)
+        sys.exit(2)
+    except typer.Abort:
+        typer.echo("given up", err=True)
+        sys.exit(1)
     except SetupError as error:
         typer.echo(f"asi-arch: {error}", err=True)
         sys.exit(2)
@@ -302,6 +313,15 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("stopped at once; what had ended is kept", err=True)
         sys.exit(130)
+
+
+def _told(error: TyperException) -> str:
+    """Tell what is wrong with a command line in one line; one without words gets the help."""
+    context, said = getattr(error, "ctx", None), error.format_message().strip()
+    if "\n" in said:
+        return said
+    command = context.command_path if context else NAME
+    return f"{command}: {said.rstrip('.')}; `{command} --help` tells what it takes"
 
 
 def _require_isolation(required: bool) -> None:

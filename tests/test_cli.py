@@ -135,6 +135,32 @@ def test_commands_on_a_study_that_is_not_there_say_so_in_one_line(tmp_path):
     assert not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["run", "--experimnts", "3"], "asi-arch run: No such option: --experimnts"),
+        (["bogus"], "asi-arch: No such command 'bogus'; `asi-arch --help` tells what it takes"),
+        (["show"], "asi-arch show: Missing argument 'ID'; `asi-arch show --help` tells what it takes"),
+        (["show", "x"], "asi-arch show: Invalid value for 'ID'"),
+        (["best", "--count"], "asi-arch"),
+        (["cognition", "serch", "x"], "asi-arch cognition: No such command 'serch'. Did you mean 'search'?"),
+    ],
+)
+def test_a_wrong_command_line_gets_one_line_that_names_the_fault_and_the_cure(words, expected, tmp_path):
+    done = asi_arch(*words, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith(expected)
+    assert "--help` tells what it takes" in done.stderr
+
+
+def test_a_command_that_lacks_one_prints_its_help(tmp_path):
+    for words in ([], ["cognition"]):
+        done = asi_arch(*words, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("Usage: asi-arch")
+        assert "Commands:" in done.stderr
+
+
 def test_check_as_json_gives_one_object_a_line_in_the_order_of_the_files(tmp_path):
     files = [*BASELINES, *(str(path) for path in sorted((TOY.folder / "rejects").glob("*.py")))]
     done = asi_arch("check", "--json", "--space", "toy", "--workers", 2, *files, cwd=tmp_path)

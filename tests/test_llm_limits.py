@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -238,6 +239,28 @@ def test_no_model_is_none_and_each_role_may_have_its_own(tmp_path):
     assert found["designer"] == Spec(provider="openai", name="a", url="http://host/v1")
     assert found["mender"] == Spec(provider="openai", name="c", url="https://d/v1")
     assert found["judge"] == Spec(provider="anthropic", name="b", url="https://proxy")
+
+
+def test_an_address_without_its_scheme_is_refused_and_an_at_in_a_model_s_name_is_not():
+    for name in ("x@localhost:8000/v1", "x@box:8000", "x@10.0.0.1/v1", "x@api.lab.org/v1"):
+        with pytest.raises(
+            SetupError, match=rf"write the address with its scheme, such as @http://{name[2:]}"
+        ):
+            specs(Settings(model=f"openai:{name}"), {})
+    for name in ("claude-opus-4@20250514", "@cf/meta/llama", "m@v1.5", "qwen:7b@q4"):
+        assert specs(Settings(model=f"openai:{name}"), {})["designer"].name == name
+
+
+def test_a_server_that_cannot_be_reached_is_named(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+        with journal(tmp_path) as archive:
+            models = open_models(Settings(model=f"openai:a@{url}"), archive, KEYS, load_calls, print)
+            assert models is not None
+            with pytest.raises(ModelError, match=rf"\(connection\): .*, at {url}"):
+                models.ask(Design, QUESTION)
+            models.close()
 
 
 def test_one_line_says_which_model_has_which_role():

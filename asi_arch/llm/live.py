@@ -99,7 +99,11 @@ class Live:
             message = f"no answer within {self._settings.model_seconds:g} s (model_seconds)"
             return _Trouble(Fault(kind="timeout", message=message, action=""), warm), None
         except (ModelAPIError, UnexpectedModelBehavior) as error:
-            fault = Fault(kind=_kind(error), message=self._hide(_message(error)), action="")
+            kind, message = _kind(error), _message(error)
+            if kind == "connection":
+                address = self._spec.url or f"the address of {self._spec.provider}"
+                message = f"{message.rstrip('.')}, at {address}"
+            fault = Fault(kind=kind, message=self._hide(message), action="")
             return _Trouble(fault, warm, getattr(error, "retry_after", None) or 0.0), None
 
     async def _ask(

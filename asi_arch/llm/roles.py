@@ -1,5 +1,6 @@
 """Which model has which role: read from settings and environment; nothing is imported, asked or written."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,6 +17,8 @@ KEYS = {
 }
 REPLAY = "replay"
 BASE_URLS = {"openai": "OPENAI_BASE_URL", "anthropic": "ANTHROPIC_BASE_URL"}  # names in the environment
+BARE_HOST = re.compile(r"@(localhost\b.*|[^@/]+:\d+\b.*|(?:\d+\.){3}\d+\b.*|[^@/]+\.[a-z]{2,}(?:/.*)?)$")
+"""An address without http://. Names of models hold an @ too: claude-opus-4@20250514, @cf/meta/llama."""
 LEAST_KEY = 6  # characters; a shorter value is a placeholder, and hiding it would garble every text
 
 
@@ -149,6 +152,10 @@ def _read(key: str, text: str, settings: Settings, environ: Mapping[str, str]) -
         if scheme in rest:
             name, _, tail = rest.partition(scheme)
             url = scheme[1:] + tail
+    if found := BARE_HOST.search(name):
+        raise SetupError(
+            f"setting {key!r} is {text!r}; write the address with its scheme, such as @http://{found[1]}"
+        )
     if not url:
         own = settings.model_url if provider == "openai" else ""
         url = own or environ.get(BASE_URLS.get(provider, ""), "")
