@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from asi_arch.controls import name_controls
 from asi_arch.records import Experiment, Progress
 from asi_arch.report.tables import duration, leaderboard
-from asi_arch.report.view import View, by_fitness, fitness_of, is_stopped, name_of
+from asi_arch.report.view import View, by_fitness, fitness_of, is_stopped
 
 NEWS = 6  # lines of the latest findings
 BAR = 24  # characters of a progress bar
@@ -109,10 +109,10 @@ class Board:
         """Say what the best candidate is against the best baseline."""
         if self.rival is None:
             return "measuring the baselines"
-        rival = f"best baseline {name_of(self.rival)} {fitness_of(self.rival):.3f}"
+        rival = f"best baseline {self.rival.name} {fitness_of(self.rival):.3f}"
         if self.best is None:
             return f"no candidate yet; {rival}"
-        return f"best #{self.best.id} {name_of(self.best)} {fitness_of(self.best):.3f}; {rival}"
+        return f"best #{self.best.id} {self.best.name} {fitness_of(self.best):.3f}; {rival}"
 
 
 class PlainWatch:
@@ -254,7 +254,7 @@ def _draw_workers(board: Board) -> Any:
     for number, slot in sorted(board.slots.items()):
         done, total = slot.progress.done, slot.progress.total
         bar = ProgressBar(total=total or None, completed=done, width=BAR, pulse=not total)
-        name = f"#{slot.experiment.id} {name_of(slot.experiment)}"
+        name = f"#{slot.experiment.id} {slot.experiment.name}"
         far = f"{done}/{total}" if total else ""
         passed = duration(board.clock() - slot.since)
         table.add_row(str(number + 1), name, slot.progress.phase, bar, far, f"{passed}  {slot.progress.note}")
@@ -290,12 +290,12 @@ def _fitter(known: Experiment | None, new: Experiment) -> Experiment:
 def _about(experiment: Experiment) -> str:
     proposal = experiment.proposal
     if proposal is None or not proposal.parents:
-        return name_of(experiment)
+        return experiment.name
     return f"{proposal.name}, a child of #{proposal.parents[0]}"
 
 
 def _result(experiment: Experiment) -> str:
-    start = f"experiment {experiment.id} {name_of(experiment)}"
+    start = f"experiment {experiment.id} {experiment.name}"
     if experiment.failure is not None and is_stopped(experiment):
         return f"{start} was {experiment.failure.message}"
     if experiment.failure is not None:

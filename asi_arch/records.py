@@ -237,6 +237,11 @@ class Experiment:
     claimed_at: float = 0.0
     ended_at: float = 0.0
 
+    @property
+    def name(self) -> str:
+        """Give the proposal's name; "" while there is none."""
+        return self.proposal.name if self.proposal else ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:

@@ -186,13 +186,13 @@ def _compare(
             planned = max(planned, plan.seeds)
             comparison = compare(own, other, noise, level)
             if comparison is not None:
-                name = baseline.proposal.name if baseline.proposal else ""
+                name = baseline.name
                 cost = _ratios(runs, against)
                 found.append(replace(comparison, baseline=baseline.id, name=name, cost=cost))
     complete = len(found) == len(baselines) > 0 and not _failed_runs(lead, question)
     return Claim(
         experiment=lead.id,
-        name=lead.proposal.name if lead.proposal else "",
+        name=lead.name,
         stage=question.stage,
         measure=question.measure.name,
         unit=question.measure.unit,

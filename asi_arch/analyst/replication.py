@@ -8,7 +8,7 @@ from asi_arch.analyst.claims import WORTH, Question, compare, fitness_measure, j
 from asi_arch.analyst.fitness import score
 from asi_arch.analyst.noise import fit_noise
 from asi_arch.analyst.power import FEWEST_SEEDS, MOST_SEEDS
-from asi_arch.analyst.statistics import mean
+from asi_arch.analyst.statistics import fitness_value, mean
 from asi_arch.discoveries import Claim, Comparison, Purpose, Rerun
 from asi_arch.records import Evidence, Experiment, Stage
 from asi_arch.space import Space
@@ -62,15 +62,15 @@ class Replication:
     def baselines(self) -> tuple[Experiment, ...]:
         """Give the baselines that were measured, references left out, the seed first."""
         found = [e for e in self.experiments if e.kind == "baseline" and e.status == "finished"]
-        return tuple(sorted(found, key=lambda e: (_name(e) != self.space.seed, e.id)))
+        return tuple(sorted(found, key=lambda e: (e.name != self.space.seed, e.id)))
 
     @cached_property
     def leads(self) -> tuple[Experiment, ...]:
         """Give the best candidates that passed every baseline, and all that were leads before; best first."""
-        bar = max((_fitness(e) for e in self.baselines), default=1.0)
+        bar = max((fitness_value(e) for e in self.baselines), default=1.0)
         ended = [e for e in self.experiments if e.kind == "candidate" and e.status == "finished"]
-        ranked = sorted(ended, key=lambda e: (-_fitness(e), e.id))
-        best = [e.id for e in ranked if _fitness(e) > bar][: self.terms.top]
+        ranked = sorted(ended, key=lambda e: (-fitness_value(e), e.id))
+        best = [e.id for e in ranked if fitness_value(e) > bar][: self.terms.top]
         before = {r.experiment for r in self.reruns if r.purpose == "screen"}
         return tuple(e for e in ranked if e.id in best or e.id in before)
 
@@ -219,7 +219,7 @@ class Replication:
         own, other = ([self.score(run, reference) for run in side] for side in (runs, against))
         noise = fit_noise([self.score(r, reference) for r in group if _is_whole(r)] for group in groups)
         found = compare(own, other, noise, 0.95)
-        return replace(found, baseline=rival.id, name=_name(rival)) if found else None
+        return replace(found, baseline=rival.id, name=rival.name) if found else None
 
     def score(self, run: Evidence, reference: Sequence[Evidence]) -> float:
         """Give the fitness of a run against runs at the same stage, without a judge's mark."""
@@ -326,11 +326,3 @@ def _scored(at: Mapping[float, float | None]) -> dict[float, float]:
 def _seconds(runs: Sequence[Evidence]) -> float:
     times = sorted(run.cpu_seconds for run in runs if run.metrics)
     return times[len(times) // 2] if times else 1.0
-
-
-def _name(experiment: Experiment) -> str:
-    return experiment.proposal.name if experiment.proposal else ""
-
-
-def _fitness(experiment: Experiment) -> float:
-    return experiment.fitness.value if experiment.fitness else 0.0

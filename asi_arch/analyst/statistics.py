@@ -11,6 +11,11 @@ def runs_at(experiment: Experiment, stage: str) -> tuple[Evidence, ...]:
     return tuple(e for e in experiment.evidence if e.stage == stage and e.failure is None and e.metrics)
 
 
+def fitness_value(experiment: Experiment) -> float:
+    """Give an experiment's fitness; 0, which is the lowest, while it has none."""
+    return experiment.fitness.value if experiment.fitness else 0.0
+
+
 def mean(values: Iterable[float]) -> float:
     """Give the mean of at least one value, summed without rounding error."""
     listed = list(values)

@@ -73,14 +73,20 @@ def discoveries(
     """List what survived replication, and what did not.
 
     Each claim with its gain in fitness over the baseline that is hardest to beat, interval, seeds, p value
-    after correction for all claims, and its costs over that baseline's. Nothing is run.
+    after correction for all claims, and its costs over that baseline's; as JSON with all baselines, its
+    learning rate, and what it gains in the seconds of the best baseline. Nothing is run.
     """
     known = opened_replication(study)
     if as_json:
         from asi_arch.records import to_json
 
         for claim in known.claims:
-            typer.echo(json.dumps(json.loads(to_json(claim))))
+            equal = known.in_equal_seconds(claim)
+            more = {
+                "learning_rate": known.rates.get(claim.experiment),
+                "in_equal_seconds": json.loads(to_json(equal)) if equal else None,
+            }
+            typer.echo(json.dumps(json.loads(to_json(claim)) | more))
         return
     print_claims(known)
 

@@ -73,7 +73,7 @@ class RerunWatch(Watcher):
 
 def told(rerun: Rerun, experiment: Experiment) -> str:
     """Say in a few words what a rerun is."""
-    name = experiment.proposal.name if experiment.proposal else ""
+    name = experiment.name
     what = WORDS[rerun.purpose]
     if rerun.purpose == "rate":
         what = f"{what} {rerun.stage.learning_rate:g}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from asi_arch.analyst.claims import compare
 from asi_arch.analyst.noise import Noise, fit_noise
 from asi_arch.analyst.replication import Replication
-from asi_arch.analyst.statistics import mean
+from asi_arch.analyst.statistics import fitness_value, mean
 from asi_arch.discoveries import Comparison, Rerun
 from asi_arch.errors import SetupError
 from asi_arch.records import Evidence, Experiment, Failure, Stage
@@ -73,7 +73,7 @@ def anatomy(
     found = _by_grammar(experiment, baselines, grammar) or _by_hunks(experiment, baselines, grouping)
     if not found.parts:
         raise SetupError(
-            f"experiment {experiment.id} differs from baseline {_name(found.baseline)} in nothing that can "
+            f"experiment {experiment.id} differs from baseline {found.baseline.name} in nothing that can "
             "be taken away; choose another"
         )
     return found
@@ -176,7 +176,7 @@ def _by_grammar(
     for baseline in baselines:
         base, _ = grammar.read(_source(baseline))
         parts = grammar.without_each(design, base)
-        found.append((len(parts), -_fitness(baseline), baseline.id, baseline, parts))
+        found.append((len(parts), -fitness_value(baseline), baseline.id, baseline, parts))
     *_, baseline, parts = min(found, key=lambda one: one[:3])
     made = (
         Part(name=name, source=grammar.render(other, grammar.title(other), f"Without: {name}."))
@@ -227,11 +227,3 @@ def _run(experiment: Experiment, part: str, source: str, stage: Stage, seed: int
 def _source(experiment: Experiment) -> str:
     assert experiment.proposal is not None
     return experiment.proposal.source
-
-
-def _name(experiment: Experiment) -> str:
-    return experiment.proposal.name if experiment.proposal else ""
-
-
-def _fitness(experiment: Experiment) -> float:
-    return experiment.fitness.value if experiment.fitness else 0.0

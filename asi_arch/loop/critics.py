@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from asi_arch.analyst.fitness import SEED_MARK, scale_at
+from asi_arch.analyst.statistics import fitness_value
 from asi_arch.cognition.base import CognitionBase
 from asi_arch.errors import ModelError
 from asi_arch.llm.answers import told
@@ -179,7 +180,7 @@ class ModelCritics:
         """Give the seed, and the best baseline if it is another, with their marks."""
         baselines = self._baselines()
         seed = next(e for e in baselines if e.proposal and e.proposal.name == self._space.seed)
-        best = max(baselines, key=_fitness)
+        best = max(baselines, key=fitness_value)
         return [(seed, SEED_MARK)] if best.id == seed.id else [(seed, SEED_MARK), (best, BEST_MARK)]
 
     def _baselines(self) -> list[Experiment]:
@@ -238,7 +239,7 @@ class ModelCritics:
         return self._knowledge([c.id for c in found if c.id not in proposal.cognitions])
 
     def _baseline(self, experiment: Experiment) -> str:
-        name = experiment.proposal.name if experiment.proposal else "unnamed"
+        name = experiment.name or "unnamed"
         return f"#{experiment.id} {name}\n{results_text(experiment, self._space.metrics)}"
 
 
@@ -307,10 +308,6 @@ def _points(run: Evidence) -> str:
     step = max(1, len(run.curve) // CURVE_POINTS)
     kept = dict([*run.curve[::-1][::step], run.curve[-1]])
     return ", ".join(f"{loss:.3f} at step {at}" for at, loss in sorted(kept.items()))
-
-
-def _fitness(experiment: Experiment) -> float:
-    return experiment.fitness.value if experiment.fitness else 0.0
 
 
 def _marks_fault(marks: Marks) -> str | None:

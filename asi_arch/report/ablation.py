@@ -6,7 +6,6 @@ from pathlib import Path
 from asi_arch.loop.ablate import NEAREST, Anatomy, Contribution
 from asi_arch.report.canvas import BLUE, GREY, INK, RED, canvas
 from asi_arch.report.tables import NONE, Table, figure, heading
-from asi_arch.report.view import name_of
 from asi_arch.space import MetricSpec
 
 
@@ -16,7 +15,7 @@ def ablation_table(
     """Give a row for each part: the fitness that is lost without it, its interval, and the metrics then."""
     rows = []
     for c in contributions:
-        name = f"all of them: {name_of(found.baseline)}" if c.part == NEAREST else c.part
+        name = f"all of them: {found.baseline.name}" if c.part == NEAREST else c.part
         scores = [figure(c.metrics.get(spec.name)) for spec in metrics]
         rows.append((name, _worth(c), _interval(c), _seeds(c), *scores))
     columns = ("taken away", "fitness lost", "95 % interval", "seeds", *(heading(spec) for spec in metrics))
@@ -26,8 +25,8 @@ def ablation_table(
 def told(found: Anatomy, contributions: Sequence[Contribution]) -> str:
     """Say in a few sentences what an ablation showed."""
     lines = [
-        f"#{found.experiment.id} {name_of(found.experiment)} against #{found.baseline.id} "
-        f"{name_of(found.baseline)}, the baseline that differs least: {len(found.parts)} changes, "
+        f"#{found.experiment.id} {found.experiment.name} against #{found.baseline.id} "
+        f"{found.baseline.name}, the baseline that differs least: {len(found.parts)} changes, "
         f"told apart as {found.how}."
     ]
     lines += [
@@ -57,7 +56,7 @@ def draw_ablation(found: Anatomy, contributions: Sequence[Contribution], path: P
             colour = INK if c.part == NEAREST else BLUE if low > 0 else RED if high < 0 else GREY
             axes.barh(row, gain, height=0.62, color=colour, alpha=0.35 if c.part == NEAREST else 0.55)
             axes.plot([low, high], [row, row], color=colour, lw=2.2, solid_capstyle="butt")
-        labels = [f"all: {name_of(found.baseline)}" if c.part == NEAREST else c.part for c in shown]
+        labels = [f"all: {found.baseline.name}" if c.part == NEAREST else c.part for c in shown]
         axes.set_yticks(range(len(shown)), labels)
         axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.axvline(0, color=INK, lw=1)

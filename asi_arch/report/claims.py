@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from asi_arch.analyst.replication import Replication
 from asi_arch.discoveries import Claim, Comparison
 from asi_arch.report.tables import NONE, Table
-from asi_arch.report.view import fitness_of, name_of
+from asi_arch.report.view import fitness_of
 
 COSTS = (
     ("parameters", "parameters"),
@@ -46,7 +46,7 @@ def rates_table(known: Replication) -> Table:
         note = "at the edge of the rates that were tried" if rate in edges else ""
         at = known.at_rates.get(e.id, {})
         fitness = (_at(at, rate) for rate in known.tried)
-        head = (f"#{e.id}", name_of(e), note or NONE, f"{rate:.3g}" if rate else "failed at all")
+        head = (f"#{e.id}", e.name, note or NONE, f"{rate:.3g}" if rate else "failed at all")
         rows.append((*head, *fitness))
     columns = ("id", "name", "note", "best rate", *(f"at {rate:.3g}" for rate in known.tried))
     return Table(columns=columns, rows=tuple(rows), text_columns=3)
@@ -59,7 +59,7 @@ def fallen_table(known: Replication) -> Table:
     for e in known.fallen:
         again = known.screened.get(e.id)
         cells = (f"{fitness_of(e):.3f}", "a run failed" if again is None else f"{again:.3f}", f"{bar:.3f}")
-        rows.append((f"#{e.id}", name_of(e), *cells))
+        rows.append((f"#{e.id}", e.name, *cells))
     columns = ("id", "name", "fitness in the search", "mean of fresh runs", "best baseline's")
     return Table(columns=columns, rows=tuple(rows), text_columns=2)
 

@@ -10,7 +10,7 @@ from asi_arch.errors import SetupError
 from asi_arch.report.canvas import COLOURS, INK, canvas, label_ends
 from asi_arch.report.plots import time_unit
 from asi_arch.report.tables import NONE, Table, figure
-from asi_arch.report.view import View, by_fitness, cpu_seconds, fitness_of, name_of
+from asi_arch.report.view import View, by_fitness, cpu_seconds, fitness_of
 from asi_arch.settings import as_values
 
 SAME = ("space", "stage", "steps", "learning_rate", "fitness")  # else fitness does not compare
@@ -138,7 +138,7 @@ def _at(curve: Sequence[tuple[float, float]], x: float) -> float:
 
 
 def _rival(view: View) -> float:
-    rivals = by_fitness(e for e in view.baselines() if e.kind == "baseline" and name_of(e))
+    rivals = by_fitness(e for e in view.baselines() if e.kind == "baseline" and e.name)
     return fitness_of(rivals[0]) if rivals else 1.0
 
 

@@ -10,7 +10,7 @@ from asi_arch.report.plots import draw_curves, draw_progress, draw_tasks
 from asi_arch.report.provenance import draw_provenance, provenance_lines
 from asi_arch.report.tables import Table, duration, leaderboard, noise_table
 from asi_arch.report.tree import draw_tree
-from asi_arch.report.view import View, by_fitness, cpu_seconds, fitness_of, is_stopped, name_of
+from asi_arch.report.view import View, by_fitness, cpu_seconds, fitness_of, is_stopped
 
 BEST = 15  # candidates in the leaderboard
 LEADS_ARE = " (candidates that passed every baseline in a single run), since not all were replicated"
@@ -67,8 +67,8 @@ def summary(view: View) -> str:
     rival = rivals[0]
     ahead = sum(1 for e in candidates if e.fitness and fitness_of(e) > fitness_of(rival))
     return (
-        f"{told} The best candidate is #{best[0].id} {name_of(best[0])} with fitness "
-        f"{fitness_of(best[0]):.3f}; the best baseline is {name_of(rival)} with {fitness_of(rival):.3f}, and "
+        f"{told} The best candidate is #{best[0].id} {best[0].name} with fitness "
+        f"{fitness_of(best[0]):.3f}; the best baseline is {rival.name} with {fitness_of(rival):.3f}, and "
         f"{_count(ahead, 'candidate')} passed it. A candidate's figures come from a single run: they are "
         f"leads, not discoveries, until they are replicated."
     )
@@ -170,7 +170,7 @@ def _law(view: View, folder: Path) -> list[str]:
 def _best(view: View) -> list[str]:
     lines = ["## What the best teach", ""]
     for e in view.best(TOLD):
-        lines += [f"### #{e.id} {name_of(e)}", "", *_told(e)]
+        lines += [f"### #{e.id} {e.name}", "", *_told(e)]
     return lines
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from asi_arch.analyst.statistics import mean, mean_metric, seed_noise
 from asi_arch.records import Evidence, Experiment
 from asi_arch.report.canvas import BLUE, COLOURS, GREY, INK, RED, canvas, label_ends, label_points
-from asi_arch.report.view import View, by_fitness, cpu_seconds, fitness_of, name_of
+from asi_arch.report.view import View, by_fitness, cpu_seconds, fitness_of
 from asi_arch.space import MetricSpec
 
 CURVES = 5  # candidates among the learning curves
@@ -96,7 +96,7 @@ def draw_tasks(view: View, path: Path) -> None:
         }
         axes.scatter([points[e.id][0] for e in best], [points[e.id][1] for e in best], **ring)
         _draw_legend(axes)
-        labels = [(*points[e.id], name_of(e), INK) for e in known if e.kind != "candidate"]
+        labels = [(*points[e.id], e.name, INK) for e in known if e.kind != "candidate"]
         labels += [(*points[e.id], f"#{e.id}", BLUE) for e in best]
         label_points(axes, labels)
 
@@ -195,4 +195,4 @@ def _title(spec: MetricSpec) -> str:
 def _label(view: View, experiment: Experiment) -> str:
     if experiment.kind == "candidate":
         return f"#{experiment.id}"
-    return name_of(experiment) + (" (seed)" if view.kind(experiment) == "seed" else "")
+    return experiment.name + (" (seed)" if view.kind(experiment) == "seed" else "")

@@ -18,7 +18,7 @@ from asi_arch.report.authorship import (
 from asi_arch.report.parts import Part, difference
 from asi_arch.report.provenance import attribution_part
 from asi_arch.report.tables import Table, figure, gain_cell, heading, words
-from asi_arch.report.view import View, cost_of, cpu_seconds, is_stopped, name_of, standing
+from asi_arch.report.view import View, cost_of, cpu_seconds, is_stopped, standing
 from asi_arch.space import MetricSpec
 
 
@@ -28,7 +28,7 @@ def tell(view: View, experiment: Experiment, calls: Sequence[Call] = ()) -> list
     calls: of language models, for this experiment.
     """
     proposal = experiment.proposal
-    parts = [Part(title=f"#{experiment.id} {name_of(experiment)}", body=_state(view, experiment))]
+    parts = [Part(title=f"#{experiment.id} {experiment.name}", body=_state(view, experiment))]
     title = "stopped early" if is_stopped(experiment) else "failure"
     failed = [Part(title=title, body=failure_line(experiment.failure))] if experiment.failure else []
     if proposal is None or not proposal.source:  # none yet, or an agent is at it

@@ -13,7 +13,7 @@ from asi_arch.analyst.statistics import (
     standard_error,
 )
 from asi_arch.records import Evidence, Experiment
-from asi_arch.report.view import View, by_fitness, cost_of, mean_detail, name_of, standing
+from asi_arch.report.view import View, by_fitness, cost_of, mean_detail, standing
 from asi_arch.space import MetricSpec
 
 NONE = "-"
@@ -173,7 +173,7 @@ def _row(
     view: View, experiment: Experiment, seed: Sequence[Evidence], details: Sequence[str], full: bool
 ) -> tuple[str, ...]:
     runs, cost, metrics = view.runs(experiment), cost_of(experiment), view.space.metrics
-    cells = [f"#{experiment.id}", name_of(experiment), view.kind(experiment)]
+    cells = [f"#{experiment.id}", experiment.name, view.kind(experiment)]
     cells.append(f"{experiment.fitness.value:.3f}" if experiment.fitness else standing(experiment))
     cells += [figure(mean_metric(runs, spec.name)) if runs else NONE for spec in metrics]
     cells += [figure(mean_detail(runs, name)) for name in details]

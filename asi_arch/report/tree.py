@@ -8,7 +8,7 @@ from typing import Any
 
 from asi_arch.records import Experiment
 from asi_arch.report.canvas import GREY, INK, canvas
-from asi_arch.report.view import View, fitness_of, name_of, standing
+from asi_arch.report.view import View, fitness_of, standing
 
 BROOD = 10  # childless siblings side by side before a new row starts
 CELL = (0.58, 0.44)  # inches from cell to cell
@@ -139,7 +139,7 @@ def _colours(experiment: Experiment) -> tuple[Any, str]:
 
 
 def _note(view: View, shown: Sequence[Experiment], columns: int) -> list[str]:
-    named = [f"#{e.id} {name_of(e)}{' (seed)' if view.kind(e) == 'seed' else ''}" for e in view.baselines()]
+    named = [f"#{e.id} {e.name}{' (seed)' if view.kind(e) == 'seed' else ''}" for e in view.baselines()]
     lines = [
         "Each cell: id and fitness; purple is better than the seed (0.50), orange worse, dashed failed. "
         "A grey block holds childless children of the cell to its left. Bold frame: the best three.",

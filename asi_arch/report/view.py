@@ -25,7 +25,7 @@ class View:
 
     def seed_runs(self) -> tuple[Evidence, ...]:
         """Give the seed's runs at the study's stage; empty while it is not measured."""
-        return next((self.runs(e) for e in self.baselines() if name_of(e) == self.space.seed), ())
+        return next((self.runs(e) for e in self.baselines() if e.name == self.space.seed), ())
 
     def baselines(self) -> tuple[Experiment, ...]:
         """Give baselines and references, in the order of ids."""
@@ -46,13 +46,8 @@ class View:
 
     def kind(self, experiment: Experiment) -> str:
         """Give the word for an experiment's part in the study: seed, baseline, reference or candidate."""
-        is_seed = experiment.kind == "baseline" and name_of(experiment) == self.space.seed
+        is_seed = experiment.kind == "baseline" and experiment.name == self.space.seed
         return "seed" if is_seed else experiment.kind
-
-
-def name_of(experiment: Experiment) -> str:
-    """Give an experiment's name, or "" while it has no proposal."""
-    return experiment.proposal.name if experiment.proposal else ""
 
 
 def is_stopped(experiment: Experiment) -> bool:

@@ -163,7 +163,7 @@ class Author:
 
     def _to_sum_up(self, parent: Experiment, references: Sequence[Experiment]) -> str:
         metrics = self._space.metrics
-        name = parent.proposal.name if parent.proposal else "unnamed"
+        name = parent.name or "unnamed"
         weak = (
             f"# The parent: #{parent.id} {name}\n{results_text(parent, metrics)}\nWeak at: {weakness(parent)}"
         )

@@ -199,7 +199,7 @@ def _reference(experiment: Experiment, metrics: Sequence[MetricSpec], summaries:
     summary = summaries.get(experiment.id)
     if summary is None:
         return experiment_text(experiment, metrics, source=False)
-    name = experiment.proposal.name if experiment.proposal else "unnamed"
+    name = experiment.name or "unnamed"
     return f"#{experiment.id} {name}\n{results_text(experiment, metrics)}\nSummary: {summary.strip()}"
 
 

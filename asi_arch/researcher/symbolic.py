@@ -238,7 +238,7 @@ def _motivation(brief: Brief, note: str, steps: Sequence[Step], recounts: bool) 
 
 def _standing(parent: Experiment) -> str:
     """Say how the parent did against the seed, weakest metric first."""
-    name = parent.proposal.name if parent.proposal else "unnamed"
+    name = parent.name or "unnamed"
     opening = f"Parent #{parent.id} {name}"
     fitness = parent.fitness
     if fitness is None:
@@ -254,7 +254,7 @@ def _standing(parent: Experiment) -> str:
 
 def _change(step: Step, record: Mapping[str, tuple[int, int, float]] | None) -> str:
     move = step.move
-    source = f" #{step.reference.id} {_name(step.reference)}" if step.reference else ""
+    source = f" #{step.reference.id} {step.reference.name}" if step.reference else ""
     cites = f" ({', '.join(f'arXiv:{a}' for a in move.cites)})" if move.cites else ""
     text = f"Change: {_words(move.name)}{source}. {move.motivation.rstrip('.')}{cites}."
     if record is None:
@@ -270,10 +270,6 @@ def _change(step: Step, record: Mapping[str, tuple[int, int, float]] | None) -> 
 
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
-
-
-def _name(experiment: Experiment) -> str:
-    return experiment.proposal.name if experiment.proposal else "unnamed"
 
 
 def _words(name: str) -> str:

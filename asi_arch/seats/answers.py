@@ -9,7 +9,7 @@ from asi_arch.analyst.statistics import mean_metric
 from asi_arch.records import Brief, Evidence, Experiment, Failure, Progress, Verdict
 from asi_arch.report.story import tell
 from asi_arch.report.tables import Table, figure, gain_cell, heading, leaderboard, words
-from asi_arch.report.view import View, by_fitness, cost_of, fitness_of, name_of, standing
+from asi_arch.report.view import View, by_fitness, cost_of, fitness_of, standing
 from asi_arch.researcher.brief_text import brief_text, failure_text, timeless, verdict_text
 from asi_arch.seats.claims import NEXT
 from asi_arch.seats.seats import Standing, progress_words
@@ -66,7 +66,7 @@ def checks_answer(checked: Evidence, twin: tuple[int, str] | None, id: int) -> s
 
 def result_answer(view: View, experiment: Experiment) -> str:
     """Give all that came out of an experiment that has ended."""
-    title = f"#{experiment.id} {name_of(experiment)} {standing(experiment)}"
+    title = f"#{experiment.id} {experiment.name} {standing(experiment)}"
     if experiment.failure is not None:
         lines = [f"{title}: no score.", *_failed(experiment.failure, _verdicts(experiment))]
     else:
@@ -226,9 +226,7 @@ def _rank(view: View, experiment: Experiment) -> str:
     rank = f"Rank {place} of {len(ranked)} candidates with a score." if place else ""
     rival = _rivals(view)[0]
     ahead = fitness_of(experiment) - fitness_of(rival)
-    against = (
-        f"The best baseline is #{rival.id} {name_of(rival)} with {fitness_of(rival):.3f} ({ahead:+.3f})."
-    )
+    against = f"The best baseline is #{rival.id} {rival.name} with {fitness_of(rival):.3f} ({ahead:+.3f})."
     return f"{rank} {against}".strip()
 
 
@@ -244,7 +242,7 @@ def _metrics(view: View, experiment: Experiment) -> Table:
         cells += [figure(mean_metric(view.runs(e), spec.name)) for e in others]
         cells += [figure(mean_metric(seed, spec.name)), gain_cell(spec, runs, seed)]
         rows.append(tuple(cells))
-    names = [f"#{e.id} {name_of(e)}" for e in others]
+    names = [f"#{e.id} {e.name}" for e in others]
     columns = ("metric", f"#{experiment.id}", *names, "seed's mean", "gain over seed ±noise of a run")
     return Table(columns=columns, rows=tuple(rows))
 

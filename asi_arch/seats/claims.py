@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from asi_arch.archive.base import Archive
 from asi_arch.records import Experiment, Proposal
-from asi_arch.report.view import name_of
 from asi_arch.researcher.novelty import source_hash
 from asi_arch.study import AGENT
 
@@ -183,7 +182,7 @@ class Claims:
         experiment = self.get(id)
         there = experiment.proposal
         if experiment.kind != "candidate":
-            raise Refusal(f"experiment {id} is the baseline {name_of(experiment)}; {NEXT}")
+            raise Refusal(f"experiment {id} is the baseline {experiment.name}; {NEXT}")
         if there is not None and there.source:
             if source_hash(there.source) == source_hash(proposal.source):
                 return experiment

@@ -15,7 +15,7 @@ from asi_arch.calls import Call, Message, Turn
 from asi_arch.loop.repeats import known_programs, repeat_of
 from asi_arch.loop.seams import Silent
 from asi_arch.records import Attempt, Brief, Evidence, Experiment, Progress, Proposal, Repeat, text_hash
-from asi_arch.report.view import View, name_of
+from asi_arch.report.view import View
 from asi_arch.researcher.novelty import source_hash
 from asi_arch.seats.claims import Claims, Refusal
 from asi_arch.settings import as_values, is_without, load_settings
@@ -273,7 +273,7 @@ class Seats:
         """Keep on record that a design repeats another, and refuse it."""
         self.claims.change(id, lambda e: replace(e, repeats=(*e.repeats, repeat)))
         raise Refusal(
-            f"refused: {repeat.name} is {repeat.reason}, {name_of(self.claims.get(repeat.of))}; nothing is "
+            f"refused: {repeat.name} is {repeat.reason}, {self.claims.get(repeat.of).name}; nothing is "
             f"measured twice. Read it with read_experiment({repeat.of}), change the mechanism itself and not "
             f"names or constants, then submit again for experiment {id}"
         )
