@@ -142,13 +142,9 @@ def add(
     from asi_arch.commands.reading import keep_read
 
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or ""
-    if not yes and not editor:
-        raise SetupError(
-            "no $EDITOR to look at what the model writes; export one, or keep it as it is with --yes"
-        )
     chosen = [*(values or ()), *([f"model_extractor={model}"] if model else ())]
     try:
-        keep_read(paper, study, pages, chosen, "" if yes else editor)
+        keep_read(paper, study, pages, chosen, None if yes else editor)
     except ModelError as error:
         raise SetupError(f"{paper}: {error}; nothing was kept") from None
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from asi_arch.space import Space
 
 
-def keep_read(paper: Path, study: Path, pages: str, values: Sequence[str], editor: str) -> None:
+def keep_read(paper: Path, study: Path, pages: str, values: Sequence[str], editor: str | None) -> None:
     """Read a paper, have its knowledge extracted, and keep it in a study's folder.
 
     Args:
@@ -33,10 +33,11 @@ def keep_read(paper: Path, study: Path, pages: str, values: Sequence[str], edito
         pages: see there.
         study: its folder; it must exist.
         values: settings as `key=value`, for this once.
-        editor: a command that a person edits the file with before it is kept; "" for none.
+        editor: a command that a person edits the file with before it is kept; None to keep it without a look.
 
     Raises:
-        SetupError: the study, the paper or the model cannot be had, or what was edited breaks the schema.
+        SetupError: the study, the paper, the editor or the model cannot be had, or what was edited breaks the
+            schema.
         ModelError: the model gave no answer that can be used.
     """
     from asi_arch.archive.folder import open_folder
@@ -53,6 +54,10 @@ def keep_read(paper: Path, study: Path, pages: str, values: Sequence[str], edito
     space = load_space(settings.space)
     base = CognitionBase(space.folder / "cognition", study / OWN, moves=space.moves())
     document = read_document(paper, pages)
+    if editor is not None and not editor.strip():
+        raise SetupError(
+            "no $EDITOR to look at what the model writes; export one, or keep it as it is with --yes"
+        )
     found = _extracted(settings, study, space, base, document)
     taken = {cognition.paper.arxiv: None for cognition in base.all()}
     name = name_for(found, document, list(taken))
