@@ -59,6 +59,19 @@ def server(measured: Path) -> Iterator[Server]:
         yield running
 
 
+def test_an_agent_of_a_study_without_cognition_is_not_sent_to_search(tmp_path: Path) -> None:
+    values = ("--set", "experiments=1", "--set", "without=cognition")
+
+    async def work() -> None:
+        async with over_stdio(tmp_path / "new", *values) as agent:
+            brief = await agent.ask("get_brief")
+            assert "name=..., motivation=..., source=...). The parent is #" in brief
+            assert "search_cognition" not in brief
+            assert "no knowledge from papers" in await agent.ask("search_cognition", query="error outside")
+
+    run_async(work)
+
+
 def test_an_agent_over_stdio_brings_three_experiments_of_a_new_study_to_their_end(tmp_path: Path) -> None:
     folder = tmp_path / "new"
 

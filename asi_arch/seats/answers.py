@@ -13,6 +13,7 @@ from asi_arch.report.view import View, by_fitness, cost_of, fitness_of, standing
 from asi_arch.researcher.brief_text import brief_text, failure_text, timeless, verdict_text
 from asi_arch.seats.claims import NEXT
 from asi_arch.seats.seats import Standing, progress_words
+from asi_arch.settings import is_without
 
 BOARD = 5  # candidates in a brief's table
 IDEA = 240  # characters of an open design's motivation
@@ -173,17 +174,20 @@ def _open(standing: Standing, id: int) -> str:
 
 def _expected(brief: Brief, view: View) -> str:
     minutes, id = view.settings.claim_minutes, brief.id
+    blind = is_without(view.settings, "cognition")
+    more = "read_experiment gives" if blind else "search_cognition and read_experiment give"
+    rests = "" if blind else ", cognitions=[ids that it rests on]"
     again = "You handed in what was known already (above); read why.\n" if brief.repeats else ""
     return (
         f"{again}You hold experiment {id} for {minutes:g} minutes; every call that names it starts them "
         "anew. One design, new and complete:\n"
-        "1. Find what in the parent's mechanism causes its weakest figure. search_cognition and "
-        "read_experiment give more than this brief does.\n"
+        "1. Find what in the parent's mechanism causes its weakest figure. "
+        f"{more} more than this brief does.\n"
         "2. Write the whole source under the contract: one change that matters, or two that need each "
         "other.\n"
         f"3. check(source=..., experiment={id}) until all checks pass.\n"
-        f"4. submit(experiment={id}, name=..., motivation=..., source=..., cognitions=[ids that it rests "
-        f"on]). The parent is #{brief.parent.id} unless you give parents. The motivation says what is weak "
+        f"4. submit(experiment={id}, name=..., motivation=..., source=...{rests}). "
+        f"The parent is #{brief.parent.id} unless you give parents. The motivation says what is weak "
         "and why, what you change, why that acts on the cause, and what you expect of each metric; it names "
         "experiments that the idea follows from as #12, and is compared with the result.\n"
         f"5. wait_for_result({id}), read the finding, then get_brief(short=true) for the next. "

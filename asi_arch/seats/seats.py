@@ -129,10 +129,12 @@ class Seats:
                 break
             standing = self.standing()
         if standing.measured < standing.baselines:
+            known = self.study.cognition.all()
+            meanwhile = "; until then search_cognition tells what papers know" if known else ""
             raise Refusal(
                 f"not ready: {standing.measured} of {standing.baselines} baselines are measured, with which "
                 f"every design is compared. {standing.fault or self.notes.told()}. Call get_brief "
-                "again; until then search_cognition tells what papers know"
+                f"again{meanwhile}"
             )
         experiment = self.claims.claim(author, seat, standing.goal)
         if experiment is None:
