@@ -98,6 +98,13 @@ def test_a_cognition_backs_the_moves_that_it_names_whatever_paper_it_is_of():
         assert proposal.cognitions == (("z/1",) if "add_d" in proposal.moves else ())
 
 
+def test_a_cognition_that_names_moves_backs_no_other_move_of_its_paper():
+    proposals = drawn(cognitions=(replace(cognition("d"), moves=("add_e",)),))
+    decided = [one for p in proposals.values() for one in p.origins if one.origin == "cognition"]
+    assert {one.component for one in decided} == {"add_e"}
+    assert all(not p.cognitions for p in proposals.values() if "add_e" not in p.moves)
+
+
 def test_a_move_that_paid_is_from_analysis_with_its_record():
     found = count(drawn(trials=PAYS))
     paid = found["add_c", "analysis"]

@@ -209,10 +209,10 @@ def _ordered(moves: Sequence[Move], effects: Mapping[str, float], bonus: Mapping
 def _backing(brief: Brief, move: Move) -> tuple[Cognition, ...]:
     """Give the brief's cognitions that back a move.
 
-    These are the ones that name it; where none does, those of a paper that it cites.
+    These are the ones that name it; where none does, those of a paper that it cites which name no move.
     """
     naming = tuple(c for c in brief.cognitions if move.name in c.moves)
-    return naming or tuple(c for c in brief.cognitions if c.paper.arxiv in move.cites)
+    return naming or tuple(c for c in brief.cognitions if not c.moves and c.paper.arxiv in move.cites)
 
 
 def _resting_on(brief: Brief, steps: Sequence[Step]) -> list[Cognition]:
