@@ -294,9 +294,8 @@ def settings() -> None:
 def main() -> None:
     """Run the command line; a user's fault is one line on stderr and exit code 2."""
     try:
-        sys.exit(
-            app(prog_name=NAME, standalone_mode=False)
-        )  # the code of a command that ended by typer.Exit, else None
+        code = app(prog_name=NAME, standalone_mode=False)  # of a command that raised typer.Exit; else None
+        sys.exit(code)
     except TyperException as error:
         typer.echo(_told(error), err=True)
         sys.exit(2)
