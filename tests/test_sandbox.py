@@ -176,3 +176,33 @@ def test_a_killed_study_leaves_no_process_behind(tmp_path: Path) -> None:
     study.stdout.close()
     assert len(pids) == 2
     assert wait_for(lambda: not any(alive(pid) for pid in pids))
+
+
+LATE = """
+import time
+from multiprocessing.connection import Pipe
+from asi_arch.engineer.supervisor import RESULT, Limits, _Watch
+
+class Kin:
+    '''A child that answers and ends after a wait for it was over, and before it is looked for.'''
+    def use(self):
+        return 0, 1
+
+    def ended(self):
+        if not voice.closed:
+            voice.send_bytes(RESULT + b"{}")
+            voice.close()
+        return True
+
+receiver, voice = Pipe(duplex=False)
+client, study = Pipe()
+limits = Limits(memory_bytes=1, processes=9, reply_bytes=999, file_bytes=1)
+found = _Watch(Kin(), client, receiver, limits).until(time.monotonic() + 9, 9)
+print(found, study.poll() and study.recv_bytes())
+"""
+
+
+def test_an_answer_that_comes_between_a_wait_and_the_look_at_the_child_is_not_lost():
+    with subprocess.Popen([sys.executable, "-c", LATE], stdin=-1, stdout=-1, text=True) as running:
+        assert running.stdout is not None  # its stdin stays open, as a study's line to its supervisor does
+        assert running.stdout.read() == "None b'R{}'\n"

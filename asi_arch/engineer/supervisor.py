@@ -117,9 +117,10 @@ class _Watch:
 
     def until(self, deadline: float, seconds: float) -> tuple[str, str] | None:
         """Relay frames until the result; give (kind, message) when there is none, ("", "") if it died."""
-        look, frames = 0.0, Frames(self.limits.reply_bytes)
+        look, frames, dead = 0.0, Frames(self.limits.reply_bytes), False
         while True:
-            ready = [key.fd for key, _ in self.selector.select(TICK if self.open else TICK / 20)]
+            wait = TICK if self.open and not dead else TICK / 20
+            ready = [key.fd for key, _ in self.selector.select(wait)]
             if 0 in ready or self.client.fileno() in ready:
                 return None  # the study is gone, or no longer wants it
             try:
@@ -127,8 +128,10 @@ class _Watch:
                     return None
             except ValueError as error:
                 return "output", str(error)
-            if not ready and self.kin.ended():
+            if not ready and dead:
                 return "", ""
+            if not ready:  # look once more: it may have answered after the wait and ended before this
+                dead = self.kin.ended()
             if time.monotonic() > deadline:
                 return "timeout", f"not done after {seconds:.0f} s"
             if time.monotonic() > look:
