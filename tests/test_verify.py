@@ -422,6 +422,7 @@ def test_the_commands_print_claims_and_figures_by_machine(folder: Path) -> None:
     assert all(c["comparisons"][0]["seeds"] == 3 for c in claims)
     assert all(c["learning_rate"] > 0 for c in claims)
     over = [c["in_equal_seconds"]["name"] for c in claims if c["outcome"] == "discovery"]
+    assert over, [c["outcome"] for c in claims]
     assert len(set(over)) <= 1  # the best baseline
     assert all(f" over {name}" in listed.stdout for name in over)
 
