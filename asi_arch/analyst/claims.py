@@ -186,9 +186,8 @@ def _compare(
             planned = max(planned, plan.seeds)
             comparison = compare(own, other, noise, level)
             if comparison is not None:
-                name = baseline.name
                 cost = _ratios(runs, against)
-                found.append(replace(comparison, baseline=baseline.id, name=name, cost=cost))
+                found.append(replace(comparison, baseline=baseline.id, name=baseline.name, cost=cost))
     complete = len(found) == len(baselines) > 0 and not _failed_runs(lead, question)
     return Claim(
         experiment=lead.id,

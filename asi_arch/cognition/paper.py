@@ -111,18 +111,14 @@ def _check_theme(
     if not theme:
         raise _fault(path, "theme", "missing", f"write one of {', '.join(themes)}")
     if theme not in themes:
-        near = get_close_matches(theme, themes, n=1)
-        cure = f"did you mean {near[0]!r}?" if near else f"write one of {', '.join(themes)}"
+        cure = _meant(theme, themes, f"write one of {', '.join(themes)}")
         raise _fault(path, "theme", f"{theme!r} is none of {THEMES}", cure)
 
 
 def _check_moves(path: Path, where: str, cognition: Cognition, moves: Collection[str]) -> None:
     for name in cognition.moves if moves else ():
         if name not in moves:
-            near = get_close_matches(name, moves, n=1)
-            cure = (
-                f"did you mean {near[0]!r}?" if near else "leave it out, or name one that does what is said"
-            )
+            cure = _meant(name, moves, "leave it out, or name one that does what is said")
             raise _fault(path, where, f"{name!r} is no move of the grammar", cure)
 
 
@@ -177,9 +173,13 @@ def _names(path: Path, where: str, table: Mapping[str, Any], key: str) -> tuple[
 def _refuse_unknown(path: Path, where: str, table: Mapping[str, Any], known: tuple[str, ...]) -> None:
     for key in table:
         if key not in known:
-            near = get_close_matches(key, known, n=1)
-            cure = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(known)}"
+            cure = _meant(key, known, f"known keys are {', '.join(known)}")
             raise _fault(path, where + key, "unknown", cure)
+
+
+def _meant(name: str, known: Collection[str], otherwise: str) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else otherwise
 
 
 def _value(path: Path, where: str, table: Mapping[str, Any], key: str) -> Any:

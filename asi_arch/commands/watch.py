@@ -73,7 +73,6 @@ class RerunWatch(Watcher):
 
 def told(rerun: Rerun, experiment: Experiment) -> str:
     """Say in a few words what a rerun is."""
-    name = experiment.name
     what = WORDS[rerun.purpose]
     if rerun.purpose == "rate":
         what = f"{what} {rerun.stage.learning_rate:g}"
@@ -82,4 +81,4 @@ def told(rerun: Rerun, experiment: Experiment) -> str:
             f"without {rerun.part}" if rerun.source else f"whole{f', as {rerun.part}' if rerun.part else ''}"
         )
     stage = f"{rerun.stage.name} of {rerun.stage.steps} steps"
-    return f"#{experiment.id} {name} {what}, {stage}, seed {rerun.seed}"
+    return f"#{experiment.id} {experiment.name} {what}, {stage}, seed {rerun.seed}"
