@@ -85,8 +85,12 @@ class Space:
 
     def moves(self) -> Mapping[str, str]:
         """Give the grammar's moves by name, each with why it may pay; {} without a grammar."""
-        found = resolve(self.grammar)().moves() if self.grammar else ()
-        return {move.name: move.motivation for move in found}
+        grammar = self.open_grammar()
+        return {move.name: move.motivation for move in grammar.moves()} if grammar else {}
+
+    def open_grammar(self) -> Any:
+        """Give the grammar, which is a `researcher.symbolic.Grammar`; None without one."""
+        return resolve(self.grammar)() if self.grammar else None
 
 
 def resolve(name: str) -> Any:

@@ -47,7 +47,6 @@ def ablate(
     from asi_arch.loop.ablate import ablation_runs, anatomy, contributions, stage_of
     from asi_arch.loop.verify import Verifier
     from asi_arch.report.ablation import ablation_table, draw_ablation, told
-    from asi_arch.space import resolve
     from asi_arch.study import Study
 
     if contained:
@@ -61,7 +60,7 @@ def ablate(
             raise SetupError(f"experiment {id} is no candidate that was measured; `asi-arch best` lists some")
         verifier = Verifier(opened.bench, opened.workers)
         known = verifier.replication()
-        grammar = resolve(opened.space.grammar)() if opened.space.grammar else None
+        grammar = opened.space.open_grammar()
         found = anatomy(chosen, known.baselines, grammar, _grouping(opened, id))
         runs = ablation_runs(found, stage_of(known, chosen), opened.settings.seed, seeds)
 

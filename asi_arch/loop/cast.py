@@ -26,7 +26,7 @@ from asi_arch.researcher.author import AUTHOR, Author
 from asi_arch.researcher.brief import draw_cognitions, weakness
 from asi_arch.researcher.ideas import Opinion, same_idea
 from asi_arch.settings import Settings, is_without
-from asi_arch.space import Space, resolve
+from asi_arch.space import Space
 
 NOTHING = "cognition of none"  # a folder that no space has: its base is empty
 
@@ -165,9 +165,9 @@ class Cast:
     def _symbolic(self) -> Researcher:
         from asi_arch.researcher.symbolic import Grammar, SymbolicResearcher
 
-        if not self._space.grammar:
+        grammar: Grammar | None = self._space.open_grammar()
+        if grammar is None:
             raise SetupError(f"space {self._space.name!r} has no grammar; give it one, or another researcher")
-        grammar: Grammar = resolve(self._space.grammar)()
         return SymbolicResearcher(grammar, recounts=not is_without(self._settings, "analyst"))
 
     def _author(self) -> Researcher:
